@@ -1,0 +1,27 @@
+"""The seed's public names: backend configurations and the registry (looked up lazily)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rompy_hydra.backends.config import BaseBackendConfig, DockerConfig, LocalConfig, SlurmConfig
+    from rompy_hydra.backends.registry import get_available_backends
+
+_HOMES = {
+    "BaseBackendConfig": "config",
+    "LocalConfig": "config",
+    "DockerConfig": "config",
+    "SlurmConfig": "config",
+    "get_available_backends": "registry",
+}
+
+__all__ = ["BaseBackendConfig", "DockerConfig", "LocalConfig", "SlurmConfig", "get_available_backends"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"rompy_hydra.backends.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'rompy_hydra.backends' has no attribute {name!r}")

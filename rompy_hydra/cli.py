@@ -1,0 +1,305 @@
+"""The street door: verbs, output, exit codes.  The only room that prints, and the only broad `except`.
+
+Exit codes: 0 all well · 1 a run failed (or its postprocess) · 2 the request is wrong · 3 a needed tool is missing ·
+4 the site refused · 130/143 interrupted.  Heavy rooms are imported when a verb needs them, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rompy_hydra import __version__
+from rompy_hydra.errors import EXIT_OK, EXIT_REQUEST, EXIT_RUN_FAILED, EXIT_SITE, RompyHydraError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from rompy_hydra.workflow import RunRecord
+    from rompy_hydra.workspace.layout import RunLayout
+
+DEBUG_VARIABLE = "ROMPY_HYDRA_DEBUG"
+_VERBS = {
+    "run": "compose, validate and run one simulation",
+    "status": "what became of a run: state, reason, logs, outputs",
+}
+_HELP = """\
+usage: rompy-hydra VERB [options] [KEY=VALUE ...]
+
+Declarative configuration for simulation runs.
+
+verbs:
+{verbs}
+
+options:
+  -h, --help     this text; 'rompy-hydra VERB --help' for one verb
+  --version      the version
+
+examples:
+  rompy-hydra run                                   the default: an idealised ocean, by Veros
+  rompy-hydra run model.parameters.wind_stress=0.2  the same under stronger winds
+  rompy-hydra run model=command backend.command='echo hello' output_dir=runs run_id=hello
+  rompy-hydra status runs/hello
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code is returned, messages are printed, no traceback gets out."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except RompyHydraError as error:
+        return _complain(str(error), error.exit_code, error)
+    except KeyboardInterrupt as interrupt:
+        return _complain("interrupted", getattr(interrupt, "exit_code", 130), interrupt)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain about stdout when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", EXIT_SITE, error)
+    except Exception as error:  # the one broad catch: a defect of ours must not bury the user in a traceback
+        text = f"internal error: {type(error).__name__}: {error}\nplease report it with the output of {DEBUG_VARIABLE}=1"
+        return _complain(text, EXIT_RUN_FAILED, error)
+
+
+def _complain(message: str, code: int, error: BaseException) -> int:
+    from rompy_hydra.redaction import redact_text
+
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"rompy-hydra: {redact_text(message)}", file=sys.stderr)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in _VERBS.items())), end="")
+        return EXIT_OK if words else EXIT_REQUEST
+    if words[0] in ("-V", "--version"):
+        print(f"rompy-hydra {__version__}")
+        return EXIT_OK
+    verb, *rest = words
+    handlers: dict[str, Callable[[list[str]], int]] = {"run": _run, "status": _status}
+    if verb not in handlers:
+        hint = "write 'rompy-hydra run ...'" if "=" in verb or verb.startswith("-") else did_you_mean(verb, handlers)
+        raise UsageError(f"there is no verb '{verb}'; {hint}")
+    return handlers[verb](rest)
+
+
+def _parser(verb: str, usage: str) -> argparse.ArgumentParser:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+    return Parser(prog=f"rompy-hydra {verb}", usage=f"rompy-hydra {verb} {usage}", allow_abbrev=False)
+
+
+# -- run ---------------------------------------------------------------------------------------------------------
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _parser("run", "[options] [KEY=VALUE ...]")
+    parser.description = "Compose, validate and run one simulation. KEY=VALUE are Hydra overrides."
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group choices and values (Hydra's grammar)")
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing")
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
+    parser.add_argument(
+        "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository of yours; may be repeated"
+    )
+    parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
+    parser.add_argument("--multirun", "-m", action="store_true", help="a sweep (not in this version)")
+    return parser
+
+
+def _run(words: list[str]) -> int:
+    import gc
+
+    gc.disable()  # a tenth of the way to the run is spent looking for garbage among modules that stay
+    args = _run_parser().parse_intermixed_args(words)
+    if args.multirun:
+        raise UsageError("sweeps (-m) are not in this version; start the runs one by one")
+    from pathlib import Path
+
+    from rompy_hydra.compose.sources import find_sources
+    from rompy_hydra.record import provenance
+
+    sources = find_sources(args.config_dir)
+    provenance.prefetch(r.conf for r in sources.repositories)  # git answers while Hydra is imported
+    from rompy_hydra.compose.invocation import compose_command
+
+    composition = compose_command(args.overrides, sources, args.config_name)
+    if args.cfg:
+        from rompy_hydra.compose.show import shown_config
+
+        print(shown_config(composition, args.cfg, package=args.package, resolve=args.resolve), end="")
+        return EXIT_OK
+    from rompy_hydra.compose.bridge import to_plan
+    from rompy_hydra.run.local import LocalExecutor
+
+    plan = to_plan(composition, cwd=Path.cwd())
+    with _signals(), LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
+        executor.warm()  # its keeper starts while we prepare
+        from rompy_hydra import workflow
+
+        gc.freeze()
+        gc.enable()
+        record = workflow.run(plan, executor, watch=_announce)
+    print(_summary(record))
+    return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal that asks for the end; knows the exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _signals:  # noqa: N801  # reads as `with _signals():`
+    """SIGTERM ends the run as Ctrl-C does; SIGHUP (a lost terminal) lets it go on without us."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        def terminate(number: int, frame: Any) -> None:
+            raise _Interrupted("SIGTERM", 143)
+
+        def detach(number: int, frame: Any) -> None:
+            os._exit(129)  # the keeper owns the run and its record; nothing of ours is left to do
+
+        self._before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+            signal.SIGHUP: signal.signal(signal.SIGHUP, detach),
+        }
+
+    def __exit__(self, *exc: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _announce(event: str, layout: RunLayout) -> None:
+    if event == "started":
+        print(f"running in {layout.run_dir} (logs: {layout.logs})", file=sys.stderr, flush=True)
+
+
+# -- status ------------------------------------------------------------------------------------------------------
+
+
+def _status(words: list[str]) -> int:
+    parser = _parser("status", "[DIR] [--json]")
+    parser.description = "The state of a run, or of every run below a directory."
+    parser.add_argument("directory", nargs="?", default="runs", metavar="DIR", help="a run's directory, or one that holds runs")
+    parser.add_argument("--json", action="store_true", help="the records as JSON")
+    args = parser.parse_intermixed_args(words)
+    import json
+    from pathlib import Path
+
+    from rompy_hydra.record import store
+    from rompy_hydra.workflow import RunRecord
+
+    directory = Path(args.directory)
+    if (directory / store.RECORD_NAME).exists() or not _run_directories(directory):
+        found = [RunRecord(directory.absolute(), store.observe(directory))]
+        data: Any = found[0].data
+    else:
+        found = [RunRecord(d.absolute(), store.observe(d)) for d in _run_directories(directory)]
+        data = [record.data for record in found]
+    if args.json:
+        print(json.dumps(data, indent=2))
+    elif len(found) == 1:
+        print(_summary(found[0]))
+    else:
+        print("\n".join(_line(record) for record in sorted(found, key=lambda r: (r.succeeded, r.data["run_id"]))))
+    return EXIT_OK
+
+
+def _run_directories(directory: Path) -> list[Path]:
+    from rompy_hydra.record.store import RECORD_NAME
+
+    if not directory.is_dir():
+        return []
+    return sorted(d for d in directory.iterdir() if (d / RECORD_NAME).is_file())
+
+
+# -- what a person reads -----------------------------------------------------------------------------------------
+
+
+def _line(record: RunRecord) -> str:
+    reason = "" if record.succeeded else f"  {record.data.get('reason') or ''}"
+    return f"{record.state.value:<13} {record.data['run_id']}{reason}"
+
+
+def _summary(record: RunRecord) -> str:
+    data = record.data
+    rows = [
+        ("run", f"{data['run_id']}" + ("  (skipped: it succeeded before, nothing to do)" if record.skipped else "")),
+        ("model", f"{data.get('model')}, backend {data.get('backend')}"),
+        ("state", f"{record.state.value}: {data.get('reason') or record.state.sentence}"),
+        ("time", _times(data)),
+        ("memory", _memory(data)),
+        ("where", str(record.run_dir)),
+        ("logs", ", ".join(str(record.run_dir / p) for p in (data.get("logs") or {}).values()) or None),
+        ("outputs", _outputs(data)),
+        ("after", _after(data)),
+    ]
+    return "\n".join(f"{name:<8} {value}" for name, value in rows if value)
+
+
+def _times(data: dict[str, Any]) -> str | None:
+    from rompy_hydra.units.durations import format_duration
+
+    if not data.get("started_at"):
+        return None
+    parts = [f"started {_local(data['started_at'])}"]
+    if data.get("wall_seconds") is not None:
+        parts.append(f"took {format_duration(data['wall_seconds'])}")
+    if data.get("cpu_seconds") is not None:
+        parts.append(f"cpu {format_duration(data['cpu_seconds'])}")
+    return ", ".join(parts)
+
+
+def _local(utc: str) -> str:
+    from datetime import datetime
+
+    return f"{datetime.fromisoformat(utc).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _memory(data: dict[str, Any]) -> str | None:
+    from rompy_hydra.units.sizes import format_memory
+
+    peak = data.get("peak_memory_bytes")
+    if peak is None:
+        return None
+    how = data.get("memory_measured_by")
+    return f"peak {format_memory(peak)}" + (f" ({how})" if how else "")
+
+
+def _outputs(data: dict[str, Any]) -> str | None:
+    from rompy_hydra.units.sizes import format_memory
+
+    outputs = data.get("outputs") or []
+    if not outputs:
+        return None
+    names = ", ".join(o["path"] for o in outputs[:4]) + (", …" if len(outputs) > 4 else "")
+    total = format_memory(sum(o["bytes"] for o in outputs))
+    return f"{len(outputs)} file{'s' if len(outputs) > 1 else ''}, {total}: {names}"
+
+
+def _after(data: dict[str, Any]) -> str | None:
+    done = data.get("postprocess")
+    if not isinstance(done, dict) or done.get("processor") == "noop":
+        return None
+    return f"{done.get('processor')}: {'done' if done.get('success') else 'failed: ' + str(done.get('error'))}"

@@ -1,0 +1,169 @@
+"""From a composed tree to a `RunPlan`: resolve, validate in pydantic, and say everything that is wrong at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from pydantic import BaseModel, ValidationError
+
+from rompy_hydra.compose.composer import Composition
+from rompy_hydra.compose.typed_text import put_typed_text_back
+from rompy_hydra.errors import ConfigError, Finding, did_you_mean
+from rompy_hydra.plan.run_plan import RunPlan
+from rompy_hydra.plan.spec import RunSpec
+from rompy_hydra.redaction import looks_like_credential, redact, redact_override
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_PREFIXES = ("Value error, ", "Assertion failed, ")
+
+
+def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
+    """The plan of one run.  `cwd` is where relative paths start (the directory the command was typed in).
+
+    Raises `ConfigError` with every finding: overrides that were refused, leaves that cannot be resolved, and values
+    that break a rule, each with its key, value, rule and the place that set it.
+    """
+    put_typed_text_back(composition.config, composition.parsed, composition.templates)
+    plain = composition.resolve()
+    unresolved = len(composition.findings)
+    spec = _validated(RunSpec, plain, "", composition)
+    parameters = _parameters(plain, composition)
+    findings = _without_consequences(composition.findings, unresolved)
+    if findings or spec is None:
+        raise ConfigError(_headline(len(findings)), findings)
+    spec = _with_run_directory(spec, composition, cwd)
+    template = composition.templates.get(spec.model.template or "")
+    return RunPlan(
+        spec=spec,
+        parameters=parameters,
+        template_directory=template.directory if template else None,
+        config=redact({**plain, "run_id": spec.run_id, "output_dir": str(spec.output_dir)}),
+        overrides=tuple(redact_override(o) for o in composition.request.overrides),
+        choices=composition.choices,
+        repositories=tuple(r.conf for r in composition.request.sources.repositories),
+        hydra_files=_hydra_files(composition),
+    )
+
+
+def _headline(count: int) -> str:
+    return "the configuration is wrong in one place:" if count == 1 else f"the configuration is wrong in {count} places:"
+
+
+def _validated(cls: type[BaseModel], plain: Mapping[str, Any], prefix: str, composition: Composition) -> Any:
+    try:
+        return cls.model_validate(plain)
+    except ValidationError as error:
+        composition.findings += _findings(error, prefix, composition)
+    return None
+
+
+def _parameters(plain: Mapping[str, Any], composition: Composition) -> dict[str, Any]:
+    model = plain.get("model")
+    if not isinstance(model, Mapping):
+        return {}
+    name = model.get("template")
+    given = model.get("parameters") or {}
+    if name is None:
+        return dict(given)
+    if name not in composition.templates:
+        composition.findings.append(
+            Finding(
+                key="model.template",
+                value=repr(name),
+                rule=f"there is no template '{name}'",
+                where=composition.provenance.origin("model.template").where,
+                mend=did_you_mean(str(name), composition.templates),
+            )
+        )
+        return {}
+    checked = _validated(composition.templates[name].parameters_model, given, "model.parameters.", composition)
+    return checked.model_dump(mode="json") if checked is not None else {}
+
+
+def _findings(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
+    """One finding per key: the members of a union complain each for itself, their sentences are joined."""
+    rules: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        key = prefix + _key(item["loc"], composition, prefix)
+        message = item["msg"]
+        for start in _PREFIXES:
+            message = message.removeprefix(start)
+        rules.setdefault(key.rstrip("."), []).append(message)
+    return [_finding(key, messages, composition) for key, messages in rules.items()]
+
+
+def _finding(key: str, messages: Sequence[str], composition: Composition) -> Finding:
+    raw = composition.raw(key)
+    value = None
+    if raw is not None and not isinstance(raw, (dict, list)):
+        value = "***" if looks_like_credential(key) else repr(raw) if isinstance(raw, str) else str(raw).lower()
+        if isinstance(raw, str) and "${" in raw:
+            resolved = OmegaConf.select(composition.config, key, throw_on_missing=False)
+            value = f"{raw} = {resolved!r}"
+    return Finding(
+        key=key,
+        value=value,
+        rule="; or ".join(dict.fromkeys(messages)),
+        where=composition.provenance.origin(key).where,
+    )
+
+
+def _key(loc: Sequence[int | str], composition: Composition, prefix: str) -> str:
+    """The dotted key of a pydantic location: the labels of union members are no keys."""
+    parts: list[str] = []
+    for part in loc:
+        candidate = ".".join([*parts, str(part)])
+        if composition.raw(prefix + candidate) is not None or _is_last_field(part, loc):
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _is_last_field(part: int | str, loc: Sequence[int | str]) -> bool:
+    return part is loc[-1] and isinstance(part, str) and part.isidentifier() and part not in _UNION_LABELS
+
+
+_UNION_LABELS = frozenset({"str", "int", "float", "bool", "list", "dict", "none", "constrained", "path"})
+
+
+def _without_consequences(findings: list[Finding], unresolved: int) -> list[Finding]:
+    """Drop 'missing' complaints about leaves that another finding already explains."""
+    explained = {f.key for f in findings[:unresolved]}
+    kept = [f for n, f in enumerate(findings) if n < unresolved or f.key not in explained]
+    return list(dict.fromkeys(kept))
+
+
+def _with_run_directory(spec: RunSpec, composition: Composition, cwd: Path) -> RunSpec:
+    """`hydra.run.dir` means the run's directory; without it that is `output_dir/run_id`."""
+    output_dir = cwd / spec.output_dir
+    if not any(o.key_or_group == "hydra.run.dir" for o in composition.parsed):
+        return spec.model_copy(update={"output_dir": output_dir})
+    directory = cwd / Path(str(composition.hydra.run.dir)).expanduser()
+    return RunSpec.model_validate(
+        {**{name: getattr(spec, name) for name in RunSpec.model_fields}, "output_dir": directory.parent, "run_id": directory.name}
+    )
+
+
+def _hydra_files(composition: Composition) -> dict[str, str]:
+    """The texts that Hydra users expect in `.hydra/`, with credentials taken out."""
+    config = OmegaConf.to_container(composition.config, resolve=False)
+    hydra = OmegaConf.to_container(composition.hydra, resolve=False, enum_to_str=True)
+    assert isinstance(hydra, dict)
+    task = [redact_override(o.input_line or "") for o in composition.parsed if not o.is_hydra_override()]
+    hydra["overrides"] = {
+        "hydra": [redact_override(o.input_line or "") for o in composition.parsed if o.is_hydra_override()],
+        "task": task,
+    }
+    hydra["job"]["override_dirname"] = ",".join(sorted(task))
+    return {
+        "config.yaml": _yaml(redact(config)),
+        "hydra.yaml": _yaml({"hydra": redact(hydra)}),
+        "overrides.yaml": _yaml(task),
+    }
+
+
+def _yaml(data: Any) -> str:
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,196 @@
+"""`ModelRun`: the seed's API over the workflow.
+
+    run = ModelRun(run_id="test", output_dir="runs", model="veros_acc")
+    run.generate()
+    run.run(backend=LocalConfig(timeout=3600))      # True or False; `run.record` holds the rest
+    run.postprocess(processor="noop")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rompy_hydra import workflow
+from rompy_hydra.backends.config import BaseBackendConfig, LocalConfig
+from rompy_hydra.backends.loading import load_one
+from rompy_hydra.compose.sources import find_sources
+from rompy_hydra.errors import ConfigError, Finding, RecordError
+from rompy_hydra.plan.run_plan import RunPlan
+from rompy_hydra.plan.spec import RunSpec
+from rompy_hydra.postprocess import Postprocessor, get_processor
+from rompy_hydra.record import store
+from rompy_hydra.redaction import redact
+from rompy_hydra.run.local import LocalExecutor
+from rompy_hydra.workspace.layout import run_directory
+from rompy_hydra.workspace.render import write_workspace
+from rompy_hydra.workspace.template import get_template
+
+
+class ModelRun:
+    """One simulation run from Python.
+
+    `model` is the name of a template, a mapping as in `conf/model/*.yaml`, or an object with a `run()` method,
+    which runs in a child process of its own.  Everything else is a key of a run's configuration
+    (`resources=…`, `env_vars=…`, `on_existing=…`).
+    """
+
+    def __init__(
+        self,
+        run_id: str = "run",
+        output_dir: str | Path = "runs",
+        model: str | Mapping[str, Any] | object | None = None,
+        backend: BaseBackendConfig | Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Validate; nothing is written.  Raises `ConfigError` with every finding."""
+        self._object = model if not isinstance(model, (str, Mapping)) and model is not None else None
+        self._sources = find_sources()
+        described, self._template_directory = self._describe(model)
+        self._data: dict[str, Any] = {
+            "run_id": run_id,
+            "output_dir": str(output_dir),
+            "model": described,
+            "backend": backend if backend is not None else LocalConfig(),
+            **settings,
+        }
+        self._plan = self._plan_with(self._data["backend"])
+        self._generated = False
+        self.record: workflow.RunRecord | None = None
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ModelRun:
+        """A run described by a YAML or JSON file; `ConfigError` names file, line, key and rule."""
+        source = Path(path)
+        data = load_one(source)
+        try:
+            return cls(**{str(k): v for k, v in data.items()})
+        except ConfigError as error:
+            located = [Finding(f.key, f.rule, f.value, f.where or str(source), f.mend) for f in error.findings]
+            raise ConfigError(f"{source}: {error.headline}", located) from None
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self._plan.run_id
+
+    @property
+    def output_dir(self) -> Path:
+        """The directory that holds the run's own (`output_dir / run_id`)."""
+        return self._plan.output_dir
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's own directory."""
+        return run_directory(self.output_dir, self.run_id).run_dir
+
+    @property
+    def model(self) -> Any:
+        """The model object, or the model's description."""
+        return self._object if self._object is not None else self._plan.spec.model
+
+    def generate(self) -> str:
+        """Render the workspace into the run's directory and return its path; the same twice changes nothing."""
+        prepared = workflow.prepare(self._plan, target=self._target())
+        layout = run_directory(self.output_dir, self.run_id)
+        layout.run_dir.mkdir(parents=True, exist_ok=True)
+        write_workspace(layout, prepared.files)
+        generate = getattr(self._object, "generate", None)
+        if callable(generate):
+            generate(self)
+        self._generated = True
+        return str(layout.run_dir)
+
+    def run(self, backend: BaseBackendConfig | Mapping[str, Any] | None = None, workspace_dir: str | Path | None = None) -> bool:
+        """Run to the end; True if it succeeded.  The cause of a False stands in `self.record`.
+
+        Raises `ConfigError`, `MissingToolError` or `SiteError` where the request is impossible.
+        """
+        if isinstance(backend, BaseBackendConfig) and type(backend).__module__ != LocalConfig.__module__:
+            return bool(backend.get_backend_class()().run(self, backend))
+        plan = self._plan_with(backend if backend is not None else self._data["backend"])
+        target = self._target() if getattr(plan.spec.backend, "command", None) is None else None
+        with LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
+            self.record = workflow.run(
+                plan, executor, target=target, workspace_dir=Path(workspace_dir) if workspace_dir is not None else None
+            )
+        return self.record.succeeded
+
+    def postprocess(self, processor: str | type | Postprocessor = "noop", **options: Any) -> dict[str, Any]:
+        """Process the outputs; the answer holds `success` and what the processor has to say."""
+        return dict(get_processor(processor).process(self, **options))
+
+    def status(self) -> dict[str, Any]:
+        """The record as the truth stands now."""
+        if not (self.run_dir / store.RECORD_NAME).exists():
+            raise RecordError(f"the run {self.run_id} has not been started")
+        return store.observe(self.run_dir)
+
+    def _target(self) -> Callable[[], object] | None:
+        method = getattr(self._object, "run", None)
+        if self._object is None or not callable(method):
+            return None
+        return lambda: _call(method, self)
+
+    def _describe(self, model: object) -> tuple[dict[str, Any], Path | None]:
+        if self._object is not None:
+            if not callable(getattr(self._object, "run", None)):
+                raise ConfigError(
+                    f"a model object needs a run() method; {type(self._object).__name__} has none",
+                    [Finding(key="model", rule="no run() method", mend="give a template's name or an object with run()")],
+                )
+            return {"name": type(self._object).__name__.strip("_") or "model"}, None
+        data: dict[str, Any] = {"template": model} if isinstance(model, str) else dict(model or {"name": "command"})  # type: ignore[call-overload]
+        if data.get("template") is None:
+            return {"name": "command", **data}, None
+        template = get_template(str(data["template"]), self._sources.template_roots)
+        merged = {**template.defaults, **data}
+        merged["parameters"] = {**template.defaults["parameters"], **(data.get("parameters") or {})}
+        return merged, template.directory
+
+    def _plan_with(self, backend: Any) -> RunPlan:
+        data = {**self._data, "backend": backend}
+        findings: list[Finding] = []
+        parameters: dict[str, Any] = dict(data["model"].get("parameters") or {})
+        spec: RunSpec | None = None
+        try:
+            spec = RunSpec.model_validate(data)
+        except ValidationError as error:
+            findings += _findings(error, "")
+        if self._template_directory is not None:
+            template = get_template(self._template_directory.name, [self._template_directory.parent])
+            try:
+                parameters = template.parameters_model.model_validate(parameters).model_dump(mode="json")
+            except ValidationError as error:
+                findings += _findings(error, "model.parameters.")
+        if spec is None or findings:
+            raise ConfigError("the run is described wrongly", findings)
+        spec = spec.model_copy(update={"output_dir": Path.cwd() / spec.output_dir})
+        return RunPlan(
+            spec=spec,
+            parameters=parameters,
+            template_directory=self._template_directory,
+            config=redact(spec.model_dump(mode="json")),
+            repositories=tuple(r.conf for r in self._sources.repositories),
+        )
+
+
+def _call(method: Callable[..., object], run: ModelRun) -> object:
+    """A model's `run(model_run)` as ROMPY calls it, or a plain `run()`."""
+    import inspect
+
+    try:
+        takes = [p for p in inspect.signature(method).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        return method()
+    return method(run) if takes else method()
+
+
+def _findings(error: ValidationError, prefix: str) -> list[Finding]:
+    return [
+        Finding(key=prefix + ".".join(str(part) for part in item["loc"]), rule=item["msg"])
+        for item in error.errors(include_url=False, include_input=False)
+    ]

@@ -1,0 +1,1 @@
+"""What is intended: frozen data, durations, resources, identity; no I/O."""

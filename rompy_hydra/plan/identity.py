@@ -1,0 +1,59 @@
+"""The two identities of a run: what decides skip and resume (`science_id`), and what names a point (`point_id`).
+
+Each field of the schema carries its mark (`json_schema_extra={"identity": …}`):
+
+* `science`: model parameters, template content, command, image, … a change makes a new run;
+* `execution`: ranks, threads, cpus, memory, …: in `point_id` only where swept;
+* `none`: limits, queue, account, paths, retry, logging, names, host: in neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+ID_LENGTH = 16
+
+
+def science_id(plan_part: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits over the science-marked values of a plan and the identities of its content.
+
+    `content` names what lies outside of the configuration: template, inputs, executable or image, package versions.
+    """
+    return _digest({"plan": plan_part, "content": content})
+
+
+def point_id(science: str, execution: Mapping[str, Any], repeat: int = 0) -> str:
+    """The identity of a sweep's point: its science, the swept execution keys, the repeat."""
+    return _digest({"science": science, "execution": execution, "repeat": repeat})
+
+
+def marked(model: BaseModel, mark: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every field of `model` that carries `mark`, nested models included."""
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from marked(value, mark, f"{prefix}{name}.")
+        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") == mark:
+            yield f"{prefix}{name}", value
+
+
+def unmarked(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted keys of the leaf fields of `cls` without a mark (there must be none)."""
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            extra = field.json_schema_extra
+            if not (isinstance(extra, dict) and "identity" in extra):
+                yield from unmarked(kind, f"{prefix}{name}.")
+        elif not (isinstance(field.json_schema_extra, dict) and "identity" in field.json_schema_extra):
+            yield f"{prefix}{name}"
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]

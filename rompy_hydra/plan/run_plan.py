@@ -1,0 +1,44 @@
+"""`RunPlan`: one run as it is intended, validated and frozen; it knows nothing of Hydra and does no I/O."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from rompy_hydra.backends.config import HouseModel
+from rompy_hydra.plan.spec import RunSpec
+
+
+class RunPlan(HouseModel):
+    """What the bridge hands to the workflow.
+
+    `spec` is the validated configuration, `parameters` the template's parameters in their types, `config` the
+    resolved tree free of secrets (for the record), `hydra_files` the texts of `.hydra/`.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    spec: RunSpec
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    template_directory: Path | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    choices: dict[str, str | None] = Field(default_factory=dict)
+    repositories: tuple[Path, ...] = ()
+    hydra_files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.spec.run_id
+
+    @property
+    def output_dir(self) -> Path:
+        """The directory that holds the run's own."""
+        return self.spec.output_dir
+
+    def renamed(self, run_id: str) -> RunPlan:
+        """The same plan under another name."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"run_id": run_id})})

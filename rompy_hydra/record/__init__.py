@@ -1,0 +1,1 @@
+"""What happened: states, outcomes and records on disk."""

@@ -1,0 +1,804 @@
+"""The keeper: a long-lived process that runs one job after another, outlives its driver, and writes the record.
+
+    driver ──(pipe: one JSON line per message)──▶ keeper ──fork──▶ the job's main process and all its descendants
+       ◀──(pipe: one JSON line per event)──────────┘ └──▶ run.json
+
+Messages: `{"do": "run", "token", "job", "record"}`, `{"do": "cancel", "token", "reason", "grace_s"}`.
+Events: `started` (who watches, which process), `refused` (it was never started, and why), `ended` (the outcome).
+
+The keeper has a session of its own, so neither the terminal's Ctrl-C nor its hang-up reaches it.  When the driver
+is gone (end of file) it finishes the job that runs, writes the record and leaves; half a line starts nothing.  SIGTERM
+or SIGINT ends the job (`cancelled`) and the keeper.  Stdlib only, and without `dataclasses`: it must start fast.
+"""
+
+# ruff: noqa: PTH - pathlib would double the keeper's start-up time
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rompy_hydra.record.liveness import ProcessIdentity
+from rompy_hydra.record.outputs import hash_outputs, list_outputs
+from rompy_hydra.record.states import RunState
+from rompy_hydra.record.store import RESERVE_NAME, claim_record, replace_record, utc
+from rompy_hydra.run.processes import (
+    JOB_VARIABLE,
+    Ending,
+    MemoryWatch,
+    Tree,
+    become_subreaper,
+    human_bytes,
+    out_of_memory_kills,
+)
+from rompy_hydra.run.spawn import Child, Launch, find_executable, spawn
+from rompy_hydra.run.success import LogScanner, last_line, quote, signal_name, unmet_rule
+
+_CHECK_DRIVER_S = 5.0  # how late an idle keeper may notice its driver's death if a sibling holds the pipe open
+_LEFTOVER_PATIENCE_S = 0.25  # `tee` behind a process substitution ends a moment after its shell
+_LEFTOVER_GRACE_S = 1.0
+_HASH_AT_ONCE_BYTES = 8 * 1024 * 1024  # more than that, and the outcome is recorded before the hashing starts
+_RECORD_PATIENCE_S = (1.0, 60.0)  # how long the last write is tried again: with a driver to tell, without
+_SMALL_CHANGE_S = 0.02
+
+
+class Keeper:
+    """The loop: messages in, jobs one after the other, events out."""
+
+    def __init__(self, control_fd: int, events_fd: int, *, terminal: tuple[int, int] | None = None) -> None:
+        self.identity = ProcessIdentity.of()
+        self.terminal = terminal
+        self.stop_signal: int | None = None
+        self.driver_gone = False
+        self.tainted = False
+        self._signals = 0
+        self._driver_pid = os.getppid()
+        self._control_fd = control_fd
+        self._events_fd = events_fd
+        self._received = bytearray()
+        self._jobs: deque[dict[str, Any]] = deque()
+        self._token = ""
+        self._cancel: dict[str, Any] | None = None
+        self._is_hurried = False
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
+        self._wake_r, self._wake_w = os.pipe()
+        self.null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd in (control_fd, self._wake_r, self._wake_w):
+            os.set_blocking(fd, False)
+        self.listen(control_fd, self._read_control)
+        self.listen(self._wake_r, self._drain_wake)
+        # The wake-up pipe turns every signal, SIGCHLD above all, into something that poll() sees: nothing is missed
+        # between looking and sleeping.
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        # Taken in and passed over, not SIG_IGN: a handler is reset by exec, so the children start with the defaults.
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, lambda *_: None)
+
+    @property
+    def private_fds(self) -> tuple[int, ...]:
+        """Descriptors that no child may hold."""
+        return (self._control_fd, self._events_fd, self._wake_r, self._wake_w, self.null_fd)
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether no further job may be started."""
+        return self.driver_gone or self.stop_signal is not None or self.tainted
+
+    def serve(self) -> None:
+        """Run what comes until the driver is gone or a signal asks for the end."""
+        while True:
+            while self._jobs and not self.must_leave:
+                message = self._jobs.popleft()
+                self.run(message)
+            if self.must_leave:
+                return
+            self.turn(_CHECK_DRIVER_S)
+
+    def run(self, message: dict[str, Any], **special: Any) -> None:
+        """Run one job to its end."""
+        self._token = message["token"]
+        self._cancel = None
+        self._is_hurried = False
+        Attempt(self, message, **special).run()
+        self._token = ""
+
+    def turn(self, seconds: float) -> bool:
+        """Wait for news at most that long and take it in; True when whoever waits out a grace should wait no more."""
+        for fd, _ in self._poll.poll(math.ceil(max(0.0, seconds) * 1000)):
+            if fd in self._readers:
+                self._readers[fd]()
+        if not self.driver_gone and os.getppid() != self._driver_pid:
+            self._lose_driver()
+        return self._is_hurried
+
+    def listen(self, fd: int, reader: Callable[[], None]) -> None:
+        """Call `reader` when `fd` has something to read."""
+        self._readers[fd] = reader
+        self._poll.register(fd, select.POLLIN)
+
+    def ignore(self, fd: int) -> None:
+        """The end of `listen`."""
+        if self._readers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def ending_asked(self) -> tuple[str, float | None] | None:
+        """Why the job that runs is to be ended, and the grace that was asked for; None = nobody asked."""
+        if self.stop_signal is not None:
+            return f"its keeper got {signal_name(self.stop_signal)}", None
+        if self._cancel is not None:
+            return str(self._cancel.get("reason") or "cancelled"), self._cancel.get("grace_s")
+        return None
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """One line to the driver, if there still is one."""
+        if self.driver_gone:
+            return
+        line = memoryview(json.dumps({"event": event, "token": self._token, **facts}).encode() + b"\n")
+        try:
+            while line:
+                line = line[os.write(self._events_fd, line) :]
+        except OSError:
+            self._lose_driver()  # EPIPE
+
+    def _read_control(self) -> None:
+        while True:
+            try:
+                part = os.read(self._control_fd, 1 << 16)
+            except BlockingIOError:
+                return
+            if not part:
+                self._lose_driver()
+                return
+            self._received += part
+            if b"\n" in part:
+                *lines, rest = bytes(self._received).split(b"\n")
+                self._received = bytearray(rest)
+                for line in lines:
+                    self._obey(json.loads(line))
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if message["do"] == "run":
+            self._jobs.append(message)
+        elif message["do"] == "cancel" and message["token"] == self._token:
+            self._is_hurried = self._cancel is not None or message.get("grace_s") == 0
+            self._cancel = self._cancel or message
+
+    def _lose_driver(self) -> None:
+        self.driver_gone = True
+        self.ignore(self._control_fd)
+
+    def _drain_wake(self) -> None:
+        try:
+            while os.read(self._wake_r, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _on_stop(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        self._is_hurried = self._signals > 1
+        self.stop_signal = self.stop_signal or number
+
+
+class Verdict:
+    """Why we end a job that has not ended by itself."""
+
+    __slots__ = ("state", "reason", "grace_s")
+
+    def __init__(self, state: RunState, reason: str, grace_s: float | None = None) -> None:
+        self.state = state
+        self.reason = reason
+        self.grace_s = grace_s
+
+
+class Refusal(Exception):
+    """The job cannot be started; `kind` tells the driver which error that is."""
+
+    def __init__(self, kind: str, message: str, number: int | None = None) -> None:
+        self.kind = kind
+        self.message = message
+        self.number = number
+        super().__init__(message)
+
+
+class Attempt:
+    """One job from its first to its last word."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        message: dict[str, Any],
+        *,
+        target: Callable[[], object] | None = None,
+        after_spawn: Callable[[Child], None] = lambda _: None,
+    ) -> None:
+        self._keeper = keeper
+        self._job: dict[str, Any] = message["job"]
+        self._record: dict[str, Any] = message["record"]
+        self._token: str = message["token"]
+        self._target = target
+        self._after_spawn = after_spawn
+        self._logs: dict[str, str] = {
+            name: self._job[name] for name in ("stdout", "stderr") if self._job[name] is not None
+        }
+        self._notes: list[str] = []
+        self._tree: Tree | None = None
+        self._signal_number: int | None = None
+        self._was_claimed = False
+        self._has_started = False
+        self._tell_start: bool = message["tell_start"]
+        self._failure: dict[str, Any] | None = None  # what the child said about a start that went wrong
+        self._result = ""  # what the child said about a callable that failed
+        self._said = bytearray()
+
+    def run(self) -> None:
+        """Start, watch, judge, record."""
+        try:
+            self._end(self._start())
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except Exception as error:
+            self._confess(error)
+            raise
+
+    def _confess(self, error: Exception) -> None:
+        """A bug of ours must leave neither an unwatched tree nor a record that says `running` for ever."""
+        if self._tree is not None:
+            self._tree.end(grace_s=0, turn=self._keeper.turn)
+        self._keeper.tainted = True
+        outcome = {
+            "state": RunState.LOST.value,
+            "reason": f"its keeper failed, which is a bug of rompy-hydra: {type(error).__name__}: {error}",
+            "ended_at": utc(),
+        }
+        written = self._write_last({**self._record, **outcome})
+        self._keeper.tell("ended", outcome=outcome, record_error=written, leaving=True)
+
+    # ---- start
+
+    def _start(self) -> tuple[Child, Tree]:
+        job = self._job
+        environment = {**job["environment"], JOB_VARIABLE: self._token}
+        executable = "" if self._target else _resolve(job["argv"], job["directory"], environment.get("PATH"))
+        stdio = self._open_stdio()
+        try:
+            child = spawn(
+                Launch(
+                    argv=job["argv"],
+                    executable=executable,
+                    target=self._target,
+                    environment=environment,
+                    directory=job["directory"],
+                    stdio=stdio,
+                    affinity=job["cpu_affinity"],
+                    private_fds=self._keeper.private_fds,
+                ),
+                has_gate=job["record_start"],
+            )
+        except OSError as error:
+            raise Refusal("spawn", f"no process could be made: {error.strerror}", error.errno) from error
+        finally:
+            for fd in set(stdio) - {self._keeper.null_fd, *(self._keeper.terminal or ())}:
+                os.close(fd)
+        self._after_spawn(child)
+        tree = self._tree = Tree(child.pid)
+        self._oom_kills = out_of_memory_kills()[0]
+        self._started = time.time()
+        self._record = {
+            **self._record,
+            "state": RunState.RUNNING.value,
+            "reason": "",
+            "started_at": utc(self._started),
+            "job_token": self._token,
+            "watcher": {"role": "keeper", **self._keeper.identity.to_dict()},
+            "process": ProcessIdentity.of(child.pid).to_dict(),
+            "logs": self._logs,
+        }
+        try:
+            self._claim()
+        except Refusal:
+            child.refuse()
+            tree.end(grace_s=0, turn=self._keeper.turn)
+            os.close(child.status_fd)
+            raise
+        self._clock = time.monotonic()
+        self._memory = MemoryWatch(job["memory_bytes"])
+        self._aborts = AbortWatch(job["abort_on"], self._logs)
+        self._keeper.listen(child.status_fd, lambda: self._read_status(child.status_fd))
+        child.open_gate()
+        return child, tree
+
+    def _claim(self) -> None:
+        """Nothing runs before its record says so: whoever finds the record as `lost` may start the run again."""
+        if not self._job["record_start"]:
+            return
+        try:
+            refused = claim_record(self._job["run_dir"], self._record)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise Refusal("record", f"its record cannot be written: {why}", getattr(error, "errno", None)) from error
+        if refused is not None:
+            raise Refusal("claim", refused)
+        self._was_claimed = True
+
+    def _open_stdio(self) -> tuple[int, int, int]:
+        null = self._keeper.null_fd
+        inherited = self._keeper.terminal or (null, null)
+        try:
+            out = _open_log(self._logs["stdout"]) if "stdout" in self._logs else inherited[0]
+            if "stderr" not in self._logs:
+                return null, out, inherited[1]
+            same = self._logs["stderr"] == self._logs.get("stdout")
+            return null, out, os.dup(out) if same else _open_log(self._logs["stderr"])
+        except OSError as error:
+            raise Refusal(
+                "log", f"its log {error.filename} cannot be written: {error.strerror}", error.errno
+            ) from error
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if self._was_claimed:
+            self._write_last(
+                {**self._record, "state": RunState.FAILED.value, "reason": refusal.message, "ended_at": utc()}
+            )
+        self._keeper.tell(
+            "refused",
+            kind=refusal.kind,
+            message=refusal.message,
+            errno=refusal.number,
+            was_recorded=self._was_claimed or refusal.kind == "claim",
+        )
+
+    def _read_status(self, fd: int) -> None:
+        """News from the child: it could not start; it started; what a callable made of it."""
+        try:
+            while part := os.read(fd, 65536):
+                self._said += part
+        except BlockingIOError:
+            pass
+        else:
+            self._keeper.ignore(fd)  # end of file
+            if not self._said:
+                self._announce()
+        *lines, rest = bytes(self._said).split(b"\n")
+        self._said = bytearray(rest)
+        for facts in map(json.loads, lines):
+            if "stage" in facts:
+                self._failure = facts
+            elif "began" in facts:
+                self._announce()
+            else:
+                self._result = facts["result"]
+
+    def _announce(self) -> None:
+        if not self._has_started:
+            self._has_started = True
+            self._memory.due = time.monotonic() + 0.002
+        if self._tell_start:
+            self._tell_start = False
+            self._keeper.tell("started", process=self._record["process"], watcher=self._record["watcher"])
+
+    # ---- watch
+
+    def _end(self, started: tuple[Child, Tree]) -> None:
+        child, tree = started
+        verdict = self._watch(tree)
+        if verdict is not None:
+            grace_s = self._job["grace_s"] if verdict.grace_s is None else verdict.grace_s
+            if not self._has_started:
+                grace_s = 0  # before its exec it would take a TERM for one of ours and lose it
+            ending = tree.end(grace_s=grace_s, turn=self._keeper.turn)
+            verdict.reason += _how_it_ended(ending)
+        else:
+            ending = self._end_leftovers(tree)
+        self._read_status(child.status_fd)
+        self._keeper.ignore(child.status_fd)
+        os.close(child.status_fd)
+        if ending.left:
+            self._keeper.tainted = True  # the next job must not be blamed for them
+            pids = ", ".join(map(str, ending.left))
+            self._notes.append(f"could not be ended (stuck in the kernel or another user's): process {pids}")
+        if self._failure is not None:
+            raise _start_failure(self._failure, self._job)
+        self._announce()
+        outcome = self._measure(tree)
+        if verdict is None:
+            verdict = self._judge(outcome)
+        outcome["state"] = verdict.state.value
+        outcome["reason"] = verdict.reason
+        self._finish(outcome)
+
+    def _watch(self, tree: Tree) -> Verdict | None:
+        """Until the main process ends by itself (None) or there is a reason to end it."""
+        limit_s = self._job["timeout_s"]
+        deadline = math.inf if limit_s is None else self._clock + limit_s
+        aborts = self._aborts
+        while True:
+            tree.reap()
+            if tree.main_status is not None:
+                return None
+            now = time.monotonic()
+            if (asked := self._keeper.ending_asked()) is not None:
+                return Verdict(RunState.CANCELLED, *asked)
+            if now >= deadline:
+                return Verdict(RunState.TIMED_OUT, f"it ran longer than its time limit of {limit_s:g} s")
+            if now >= self._memory.due and (verdict := self._weigh()) is not None:
+                return verdict
+            if now >= aborts.due and (hit := aborts.look()) is not None:
+                return Verdict(RunState.FAILED, f"abort_on: {hit}")
+            self._keeper.turn(min(deadline, self._memory.due, aborts.due) - time.monotonic())
+
+    def _weigh(self) -> Verdict | None:
+        if not self._has_started:
+            self._memory.due = time.monotonic() + _SMALL_CHANGE_S  # before its exec it is a copy of ourselves
+            return None
+        used = self._memory.sample()
+        limit = self._job["memory_bytes"]
+        if limit is None or used <= limit:
+            return None
+        return Verdict(
+            RunState.OUT_OF_MEMORY,
+            f"it used {human_bytes(used)} of memory, more than the {human_bytes(limit)} it was given",
+        )
+
+    def _end_leftovers(self, tree: Tree) -> Ending:
+        """The main process is gone: so goes what it left in the background."""
+        deadline = time.monotonic() + _LEFTOVER_PATIENCE_S
+        while not tree.is_empty and (left_s := deadline - time.monotonic()) > 0:
+            self._keeper.turn(left_s)
+            tree.reap()
+        if tree.is_empty:
+            return Ending(0, 0, [])
+        grace_s = min(self._job["grace_s"], _LEFTOVER_GRACE_S)
+        ending = tree.end(grace_s=grace_s, turn=self._keeper.turn)
+        self._notes.append(
+            f"{_count(ending.asked, 'process')} still ran in the background after the main process had ended"
+            f" and {'was' if ending.asked == 1 else 'were'} ended{_how_it_ended(ending)}"
+        )
+        return ending
+
+    # ---- judge
+
+    def _measure(self, tree: Tree) -> dict[str, Any]:
+        status = tree.main_status
+        exit_code = number = None
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            exit_code, number = (code, None) if code >= 0 else (None, -code)
+        self._signal_number = number
+        ended_clock = tree.ended_clock or time.monotonic()
+        peak, method = self._peak_memory(tree.max_rss_bytes)
+        return {
+            "state": "",
+            "exit_code": exit_code,
+            "signal": signal_name(number) if number is not None else None,
+            "reason": "",
+            "started_at": self._record["started_at"],
+            "ended_at": utc(tree.ended_at),
+            "wall_seconds": round(ended_clock - self._clock, 6),
+            "cpu_seconds": round(tree.cpu_seconds, 6),
+            "peak_memory_bytes": peak,
+            "memory_measured_by": method,
+            "logs": self._logs,
+        }
+
+    def _peak_memory(self, largest: int) -> tuple[int | None, str | None]:
+        """The larger of two lower bounds: the sampled peak of the tree, and the largest single process (getrusage).
+
+        The second also counts what a process was before its exec, a copy of this keeper: up to that size it says
+        nothing, unless there is nothing else.
+        """
+        sampled = self._memory.peak_bytes
+        if largest > max(sampled, _own_peak_bytes() if self._target is None else 0):
+            return largest, "the largest process of the tree (getrusage)"
+        if sampled:
+            return sampled, self._memory.method
+        return (largest, "at most: too short to be sampled (getrusage)") if largest else (None, None)
+
+    def _judge(self, outcome: dict[str, Any]) -> Verdict:
+        """What the run's own end means."""
+        rules = self._job["success"]
+        try:
+            if (hit := self._aborts.look_at_all()) is not None:
+                return Verdict(RunState.FAILED, f"abort_on: {hit}")
+            reason = self._result or unmet_rule(
+                rules,
+                run_dir=self._job["run_dir"],
+                logs=self._logs,
+                exit_code=outcome["exit_code"],
+                signal_number=self._signal_number,
+            )
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            return Verdict(RunState.FAILED, f"its result could not be checked:{where} {error.strerror}")
+        if reason:
+            return self._with_memory_evidence(outcome, reason)
+        if rules["check"]:
+            return self._check(outcome)
+        return Verdict(RunState.SUCCEEDED, "")
+
+    def _with_memory_evidence(self, outcome: dict[str, Any], reason: str) -> Verdict:
+        """A SIGKILL that we did not send may be the kernel's out-of-memory killer."""
+        if self._signal_number != signal.SIGKILL and outcome["exit_code"] != 128 + signal.SIGKILL:
+            return Verdict(RunState.FAILED, reason)
+        kills, is_own_group = out_of_memory_kills()
+        if kills <= self._oom_kills:
+            return Verdict(RunState.FAILED, reason)
+        if is_own_group:
+            return Verdict(RunState.OUT_OF_MEMORY, f"the kernel's out-of-memory killer struck: {reason}")
+        return Verdict(
+            RunState.FAILED,
+            f"{reason} (the kernel's out-of-memory killer struck on this machine meanwhile: perhaps this run)",
+        )
+
+    def _check(self, outcome: dict[str, Any]) -> Verdict:
+        """Run the model's own check as a small job in the same hands."""
+        rules, job = self._job["success"], self._job
+        log = os.path.join(job["run_dir"], "logs", "check.log")
+        if job["record_start"]:
+            self._write_interim({**self._record, **outcome, "state": RunState.RUNNING.value, "reason": "being checked"})
+        try:
+            child = self._spawn_check(rules["check"], log)
+        except (Refusal, OSError) as error:
+            return Verdict(RunState.FAILED, f"success.check could not be started: {error}")
+        tree = Tree(child.pid)
+        verdict = self._watch_check(tree, rules["check_timeout_s"])
+        if verdict is not None:
+            verdict.reason += _how_it_ended(tree.end(grace_s=job["grace_s"], turn=self._keeper.turn))
+        elif not tree.is_empty:
+            tree.end(grace_s=min(job["grace_s"], _LEFTOVER_GRACE_S), turn=self._keeper.turn)
+        failure = os.read(child.status_fd, 65536) if tree.is_empty else b""
+        os.close(child.status_fd)
+        if verdict is not None:
+            return verdict
+        if failure:
+            why = os.strerror(json.loads(failure)["errno"])
+            return Verdict(RunState.FAILED, f"success.check could not be started: {why}")
+        assert tree.main_status is not None
+        code = os.waitstatus_to_exitcode(tree.main_status)
+        if code == 0:
+            return Verdict(RunState.SUCCEEDED, "")
+        how = f"exit code {code}" if code > 0 else signal_name(-code)
+        line = last_line(log)
+        return Verdict(
+            RunState.FAILED, f"success.check ended with {how}" + (f": {quote(line)}" if line else "")
+        )
+
+    def _spawn_check(self, argv: list[str], log: str) -> Child:
+        job = self._job
+        environment = {**job["environment"], JOB_VARIABLE: self._token}
+        executable = _resolve(argv, job["run_dir"], environment.get("PATH"))
+        log_fd = _open_log(log)
+        try:
+            child = spawn(
+                Launch(
+                    argv=argv,
+                    executable=executable,
+                    environment=environment,
+                    directory=job["run_dir"],
+                    stdio=(self._keeper.null_fd, log_fd, log_fd),
+                    affinity=job["cpu_affinity"],
+                )
+            )
+        finally:
+            os.close(log_fd)
+        child.open_gate()
+        return child
+
+    def _watch_check(self, tree: Tree, timeout_s: float) -> Verdict | None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            tree.reap()
+            if tree.main_status is not None:
+                return None
+            if (asked := self._keeper.ending_asked()) is not None:
+                reason, grace_s = asked
+                return Verdict(RunState.CANCELLED, f"{reason} (while its result was being checked)", grace_s)
+            if time.monotonic() >= deadline:
+                return Verdict(RunState.FAILED, f"success.check ran longer than {timeout_s:g} s")
+            self._keeper.turn(deadline - time.monotonic())
+
+    # ---- record
+
+    def _finish(self, outcome: dict[str, Any]) -> None:
+        job = self._job
+        outputs = list_outputs(
+            job["run_dir"],
+            generated=job["generated"],
+            own=self._logs.values(),
+            sha256_max_bytes=job["sha256_max_bytes"],
+        )
+        if outputs.bytes_to_hash > _HASH_AT_ONCE_BYTES:
+            self._write_interim(self._final_record(outcome, outputs.to_record()))
+        if outputs.unhashed:
+            hash_outputs(outputs, job["run_dir"], stop=lambda: self._keeper.stop_signal is not None)
+        error = self._write_last(self._final_record(outcome, outputs.to_record()))
+        self._keeper.tell(
+            "ended",
+            outcome={**outcome, "notes": self._notes},
+            record_error=error,
+            leaving=self._keeper.must_leave,
+        )
+
+    def _final_record(self, outcome: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+        record = {**self._record, **outcome, "notes": self._notes, **outputs}
+        if "attempts" in record:  # earlier tries of this run are there: this one joins them
+            record["attempts"] = [*record["attempts"], {**outcome, "notes": self._notes}]
+        return record
+
+    def _write_interim(self, record: dict[str, Any]) -> None:
+        try:
+            replace_record(self._job["run_dir"], record, durable=False)
+        except OSError:
+            pass  # the last write is the one that counts, and it has a reserve and patience
+
+    def _write_last(self, record: dict[str, Any]) -> str | None:
+        """Write the end, hard to put off by a full disk; returns why it could not be written."""
+        careful = self._job["record_start"]
+        deadline: float | None = None
+        pause_s = 0.05
+        while True:
+            try:
+                replace_record(
+                    self._job["run_dir"], record, durable=careful, aside=RESERVE_NAME if careful else None
+                )
+                return None
+            except OSError as error:
+                now = time.monotonic()
+                deadline = deadline or now + _RECORD_PATIENCE_S[self._keeper.driver_gone]
+                if error.errno == errno.ENOSPC and record.get("outputs"):
+                    note = "not listed: the disk was full when the run ended"
+                    record = {**record, "outputs": [], "outputs_note": note}
+                    continue
+                if now > deadline or error.errno in (errno.ENOENT, errno.ENOTDIR):
+                    return f"{os.path.join(self._job['run_dir'], 'run.json')}: {error.strerror or error}"
+            self._keeper.turn(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+
+
+class AbortWatch:
+    """`abort_on`: patterns searched in the logs while they grow."""
+
+    def __init__(self, patterns: list[str], logs: dict[str, str]) -> None:
+        self._scanners = [LogScanner(path, patterns) for path in dict.fromkeys(logs.values())] if patterns else []
+        self._interval_s = 0.01
+        self.due = time.monotonic() + self._interval_s if self._scanners else math.inf
+
+    def look(self) -> str | None:
+        """What was found in the lines that were added; bounded, so that a flood of output cannot hold up the rest."""
+        for scanner in self._scanners:
+            for hit in scanner.scan(ended=False):
+                return str(hit)
+        if all(scanner.is_at_end for scanner in self._scanners):
+            self._interval_s = min(self._interval_s * 1.5, 0.25)
+            self.due = time.monotonic() + self._interval_s
+        else:
+            self.due = time.monotonic()
+        return None
+
+    def look_at_all(self) -> str | None:
+        """The same over whole logs of a run that has ended."""
+        for scanner in self._scanners:
+            while True:
+                for hit in scanner.scan():
+                    return str(hit)
+                if scanner.is_at_end:
+                    break
+        return None
+
+
+def _resolve(argv: list[str], directory: str, path: str | None) -> str:
+    try:
+        return find_executable(argv[0] if argv else "", directory=directory, path=path)
+    except OSError as error:
+        raise Refusal("exec", f"{argv[0] if argv else 'the command'}: {error.strerror}", error.errno) from error
+
+
+def _start_failure(facts: dict[str, Any], job: dict[str, Any]) -> Refusal:
+    number = facts["errno"]
+    why = os.strerror(number)
+    if facts["stage"] == "directory":
+        return Refusal("directory", f"its directory {job['directory']} cannot be entered: {why}", number)
+    if facts["stage"] == "affinity":
+        cpus = ",".join(map(str, job["cpu_affinity"]))
+        return Refusal("affinity", f"it cannot be bound to processors {cpus}: {why}", number)
+    if facts["stage"] == "exec":
+        if number == errno.ENOENT:
+            why = "the interpreter that its first line (#!) names does not exist"
+        elif number == errno.ENOEXEC:
+            why = "it is no program for this machine, or a script without a first line that names its interpreter (#!)"
+        return Refusal("exec", f"{job['argv'][0]} cannot be executed: {why}", number)
+    return Refusal("start", f"its process could not be prepared: {facts.get('message') or why}", number)
+
+
+def _how_it_ended(ending: Ending) -> str:
+    if ending.left:
+        return f"; {_count(len(ending.left), 'process')} could not be ended"
+    if ending.killed:
+        return f"; {_count(ending.killed, 'process')} had to be killed"
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _open_log(path: str) -> int:
+    # Append: the file stays whole even if the run opens it a second time.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o666)
+
+
+def _own_peak_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(*, has_terminal: bool = False) -> None:
+    """A keeper of its own program: descriptors 0 and 1 are messages and events, 3 and 4 the driver's own output."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    control_fd = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10)
+    events_fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 10)
+    terminal = None
+    if has_terminal:
+        terminal = (fcntl.fcntl(3, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(4, fcntl.F_DUPFD_CLOEXEC, 10))
+    _let_go({2, control_fd, events_fd, *(terminal or ())})
+    become_subreaper("rompy-keeper")
+    Keeper(control_fd, events_fd, terminal=terminal).serve()
+    os._exit(0)  # nothing is buffered here, and the driver waits for our end
+
+
+def main_forked(
+    control_fd: int, events_fd: int, message: dict[str, Any], target: Callable[[], object]
+) -> None:
+    """A keeper forked from the driver, for a Python callable; the caller ends the process when this returns."""
+    import gc
+
+    gc.disable()  # what the driver left behind must not be finalised a second time here
+    os.setsid()
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)) and number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    become_subreaper("rompy-keeper")
+    keeper = Keeper(control_fd, events_fd, terminal=(1, 2))
+
+    def let_go(child: Child) -> None:
+        _let_go({2, *keeper.private_fds, *child.fds})
+        os.dup2(keeper.null_fd, 2)
+
+    keeper.run(message, target=target, after_spawn=let_go)
+
+
+def _let_go(keep: set[int]) -> None:
+    """Close what was inherited and hold neither the driver's directory nor its terminal."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 1 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # the one that listed them

@@ -1,0 +1,425 @@
+"""The path of one run on one screen.
+
+    plan → prepare → workspace → executor → record → postprocess
+
+`prepare` finds everything that can be wrong before anything is written; after the executor has the job, its keeper
+owns the record until the run has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
+from rompy_hydra.plan.identity import marked, point_id, science_id
+from rompy_hydra.plan.resources import SettledResources, launcher_ranks
+from rompy_hydra.plan.run_plan import RunPlan
+from rompy_hydra.plan.spec import RunSpec
+from rompy_hydra.postprocess import Postprocessor, get_processor
+from rompy_hydra.record import provenance, store
+from rompy_hydra.record.liveness import ProcessIdentity
+from rompy_hydra.record.states import RunState
+from rompy_hydra.redaction import redact
+from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
+from rompy_hydra.run.command import child_environment, command_words, find_program, run_argv
+from rompy_hydra.workspace.layout import RunLayout, run_directory
+from rompy_hydra.workspace.render import RenderedFile, render_workspace, write_workspace
+from rompy_hydra.workspace.template import Template, load_template
+
+Watch = Callable[[str, RunLayout], None]
+"""Told what happens: an event (`started`, `skipped`) and the run's directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A record and the directory it lies in."""
+
+    run_dir: Path
+    data: dict[str, Any]
+    skipped: bool = False
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return RunState(self.data["state"])
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run succeeded."""
+        return self.state is RunState.SUCCEEDED
+
+    @property
+    def postprocess_failed(self) -> bool:
+        """Whether a postprocessor ran and failed; the run's own state is untouched by it."""
+        done = self.data.get("postprocess")
+        return isinstance(done, dict) and done.get("success") is False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that is known before the first byte is written."""
+
+    plan: RunPlan
+    resources: SettledResources
+    argv: tuple[str, ...]
+    target: Callable[[], object] | None
+    environment: Mapping[str, str]
+    files: list[RenderedFile] = field(default_factory=list)
+    science_id: str
+    provenance: dict[str, Any]
+
+    @property
+    def spec(self) -> RunSpec:
+        """The plan's configuration."""
+        return self.plan.spec
+
+
+def run(
+    plan: RunPlan,
+    executor: Executor,
+    *,
+    target: Callable[[], object] | None = None,
+    workspace_dir: Path | None = None,
+    watch: Watch = lambda event, layout: None,
+) -> RunRecord:
+    """Run one plan to its end and hand back its record.
+
+    `target` is a Python callable that runs instead of a command; `workspace_dir` is a workspace that was generated
+    elsewhere.  A failed simulation is a result (the record's state), an impossible request is an error.
+    """
+    prepared = prepare(plan, target=target, render=workspace_dir is None)
+    layout, finished = claim_directory(prepared)
+    if finished is not None:
+        watch("skipped", layout)
+        return finished
+    plan = prepared.plan.renamed(layout.run_dir.name)
+    with new_run(layout, prepared) as record:
+        generated = write_workspace(layout, prepared.files)
+        _write_hydra_files(layout, plan)
+        job = make_job(prepared, layout, generated, workspace_dir)
+        running = executor.start(job, record)
+    watch("started", layout)
+    wait(running)
+    return postprocess(RunRecord(layout.run_dir, store.read_record(layout.run_dir)), plan.spec.postprocess.processor, plan.spec.postprocess.options)
+
+
+def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render: bool = True) -> Prepared:
+    """Settle, look up and render in memory; raises before anything is written."""
+    spec = plan.spec
+    get_processor(spec.postprocess.processor)
+    if spec.backend.type != "local":
+        raise SiteError(
+            f"the backend '{spec.backend.type}' can be composed and validated, but this version cannot run it yet; "
+            "add backend=local to run on this machine"
+        )
+    resources = settle(spec)
+    argv = () if target is not None else run_argv(spec, resources)
+    environment = child_environment(spec, resources)
+    template = load_template(plan.template_directory) if plan.template_directory is not None else None
+    packages = spec.model.requires.packages
+    program = None
+    if argv:
+        program = find_program(
+            argv, path=environment["PATH"], directory=plan.output_dir, install=_install_hint(spec)
+        )
+    files = render_workspace(template, _template_context(plan, resources)) if template is not None and render else []
+    origin = provenance.collect(
+        repositories=plan.repositories, packages=packages, executable=program, argv=sys.argv
+    )
+    return Prepared(
+        plan=plan,
+        resources=resources,
+        argv=argv,
+        target=target,
+        environment=environment,
+        files=files,
+        science_id=_science_id(plan, template, origin),
+        provenance=origin,
+    )
+
+
+def settle(spec: RunSpec) -> SettledResources:
+    """The resources with every derived number; a launcher that says its own number of ranks is believed."""
+    asked = spec.resources
+    mpiexec = getattr(spec.backend, "mpiexec", None)
+    if asked.ranks is None and mpiexec is not None and (said := launcher_ranks(mpiexec)):
+        asked = asked.model_copy(update={"ranks": said})
+    return asked.settle(spec.model.parallel)
+
+
+def _install_hint(spec: RunSpec) -> str | None:
+    install = spec.model.requires.install
+    return f"type: {install}" if install else None
+
+
+def _template_context(plan: RunPlan, resources: SettledResources) -> dict[str, Any]:
+    return {
+        "parameters": plan.parameters,
+        "resources": resources.model_dump(),
+        "run_id": plan.run_id,
+        "model": plan.spec.model.model_dump(),
+        "vars": plan.spec.vars,
+    }
+
+
+def _science_id(plan: RunPlan, template: Template | None, origin: Mapping[str, Any]) -> str:
+    spec = plan.spec
+    part = dict(marked(spec, "science"))
+    part["model.parameters"] = plan.parameters
+    if getattr(spec.backend, "command", None) is not None:
+        part.pop("model.command", None)
+    executable = origin.get("executable") or {}
+    content = {
+        "template": template.sha256 if template is not None else None,
+        "executable": executable.get("identity"),
+        "packages": {name: origin["packages"].get(name) for name in spec.model.requires.packages},
+    }
+    return science_id(part, content)
+
+
+def claim_directory(prepared: Prepared) -> tuple[RunLayout, RunRecord | None]:
+    """The directory of the run, made here and now and by us alone; or the finished record that `skip` found."""
+    spec = prepared.spec
+    layout = run_directory(spec.output_dir, spec.run_id)
+    number = 1
+    while True:
+        if _make(layout.run_dir, prepared):
+            return layout, None
+        if spec.on_existing == "new":
+            number += 1
+            layout = run_directory(spec.output_dir, f"{spec.run_id}-{number}")
+            continue
+        existing = _existing(layout)
+        if spec.on_existing == "skip" and existing is not None:
+            same = existing.data.get("science_id") == prepared.science_id
+            if existing.succeeded and same:
+                return layout, RunRecord(layout.run_dir, existing.data, skipped=True)
+            why = f"it is {existing.state}" if same else "it is another simulation (its science_id differs)"
+            raise ConfigError(_exists(layout, f"and cannot be skipped: {why}"), [_on_existing_finding(spec)])
+        if spec.on_existing == "replace" and existing is not None:
+            _remove_run(layout, existing)
+            continue
+        raise ConfigError(_exists(layout, "" if existing else "and is no run of ours"), [_on_existing_finding(spec)])
+
+
+def _exists(layout: RunLayout, why: str) -> str:
+    return f"the run directory {layout.run_dir} exists already {why}".rstrip()
+
+
+def _on_existing_finding(spec: RunSpec) -> Finding:
+    return Finding(
+        key="run_id",
+        value=spec.run_id,
+        rule="its directory exists already",
+        mend="choose another run_id, or add on_existing=new, on_existing=replace or on_existing=skip",
+    )
+
+
+def _make(directory: Path, prepared: Prepared) -> bool:
+    """Make the run's directory; True if it is ours now.  One that only holds what `generate` makes counts as free."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir()
+    except FileExistsError:
+        if directory.is_dir() and not directory.is_symlink():
+            return _holds_only_generated(directory, {f.path.as_posix() for f in prepared.files})
+        raise SiteError(f"{directory} exists and is no directory") from None
+    except OSError as error:
+        raise SiteError(
+            f"the run directory {directory} cannot be made: {error.strerror}; choose another output_dir"
+        ) from error
+    return True
+
+
+def _holds_only_generated(directory: Path, generated: set[str]) -> bool:
+    for path in directory.rglob("*"):
+        relative = path.relative_to(directory).as_posix()
+        if path.is_symlink() or (not path.is_dir() and relative not in generated):
+            return False
+        if path.is_dir() and not any(name.startswith(f"{relative}/") for name in generated):
+            return False
+    return True
+
+
+def _existing(layout: RunLayout) -> RunRecord | None:
+    if not layout.record.exists():
+        return None
+    return RunRecord(layout.run_dir, store.observe(layout.run_dir))
+
+
+def _remove_run(layout: RunLayout, existing: RunRecord) -> None:
+    """Delete one run's own directory; a run that is not over is never deleted."""
+    if not existing.state.is_final:
+        raise ConfigError(
+            f"the run {layout.run_dir} is {existing.state} and cannot be replaced",
+            [Finding(key="on_existing", value="replace", rule="the run is not over", mend="wait for its end, or cancel it")],
+        )
+    aside = layout.run_dir.with_name(f".{layout.run_dir.name[:200]}.replaced-{secrets.token_hex(4)}")
+    try:
+        layout.run_dir.rename(aside)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise SiteError(f"the old run {layout.run_dir} cannot be removed: {error}") from error
+
+
+@contextmanager
+def new_run(layout: RunLayout, prepared: Prepared) -> Iterator[dict[str, Any]]:
+    """The record of a run that is about to start; if it does not come to that, nothing half-made is left."""
+    record = _first_record(layout, prepared)
+    try:
+        store.write_record(layout.run_dir, record)
+        layout.logs.mkdir(exist_ok=True)
+        yield record
+    except OSError as error:
+        _forget(layout)
+        raise SiteError(f"{error.filename or layout.run_dir}: {error.strerror}") from error
+    except (RompyHydraError, KeyboardInterrupt):
+        _forget(layout)
+        raise
+
+
+def _forget(layout: RunLayout) -> None:
+    """Take back a run directory in which nothing has run."""
+    shutil.rmtree(layout.run_dir, ignore_errors=True)
+    parent = layout.run_dir.parent
+    try:
+        parent.rmdir()  # only if it is empty: then it was made for this run, or holds nothing to lose
+    except OSError:
+        return
+
+
+def _first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
+    plan = prepared.plan
+    science = prepared.science_id
+    return {
+        "schema": store.SCHEMA,
+        "schema_version": store.SCHEMA_VERSION,
+        "run_id": layout.run_dir.name,
+        "science_id": science,
+        "point_id": point_id(science, {}),
+        "state": RunState.QUEUED.value,
+        "exit_code": None,
+        "signal": None,
+        "reason": RunState.QUEUED.sentence,
+        "created_at": store.utc(),
+        "started_at": None,
+        "ended_at": None,
+        "cpu_seconds": None,
+        "peak_memory_bytes": None,
+        "model": plan.spec.model.name,
+        "backend": plan.spec.backend.type,
+        "command": provenance.redact_argv(prepared.argv),
+        "logs": {},
+        "overrides": list(plan.overrides),
+        "choices": plan.choices,
+        "config": plan.config,
+        "resources": prepared.resources.model_dump(mode="json"),
+        "provenance": prepared.provenance,
+        "outputs": [],
+        "watcher": {"role": "driver", **ProcessIdentity.of().to_dict()},
+        "job_token": secrets.token_hex(8),
+    }
+
+
+def _write_hydra_files(layout: RunLayout, plan: RunPlan) -> None:
+    if plan.hydra_files:
+        layout.hydra.mkdir(exist_ok=True)
+        for name, text in plan.hydra_files.items():
+            (layout.hydra / name).write_text(text, encoding="utf-8")
+
+
+def make_job(
+    prepared: Prepared, layout: RunLayout, generated: Mapping[str, tuple[int, int]], workspace_dir: Path | None
+) -> Job:
+    """The plan in the terms of an operating system."""
+    spec, backend = prepared.spec, prepared.spec.backend
+    capture = getattr(backend, "capture_output", True)
+    limits = [x for x in (backend.timeout, prepared.resources.time_limit) if x is not None]
+    return Job(
+        run_id=layout.run_dir.name,
+        run_dir=str(layout.run_dir),
+        directory=str(backend.working_dir or workspace_dir or layout.run_dir),
+        argv=prepared.argv,
+        target=prepared.target,
+        environment=prepared.environment,
+        stdout=str(layout.stdout) if capture else None,
+        stderr=str(layout.stderr) if capture else None,
+        timeout_s=min(limits, default=None),
+        memory_bytes=prepared.resources.memory,
+        cpu_affinity=affinity(spec, prepared.resources),
+        abort_on=tuple(spec.model.abort_on),
+        success=success_rules(spec),
+        generated=generated,
+    )
+
+
+def affinity(spec: RunSpec, resources: SettledResources) -> tuple[int, ...] | None:
+    """The CPUs of a run that says how many it wants; None (all of ours) where nothing was said.
+
+    The first CPU rotates with our pid, so that runs started side by side do not all sit on CPU 0.
+    """
+    asked = spec.resources
+    ours = sorted(os.sched_getaffinity(0))
+    if not (asked.ranks or asked.threads or asked.cpus) or resources.cpus >= len(ours):
+        return None
+    first = os.getpid() % len(ours)
+    return tuple(sorted((ours + ours)[first : first + resources.cpus]))
+
+
+def success_rules(spec: RunSpec) -> SuccessRules:
+    """The model's idea of success, in the executor's terms."""
+    rules = spec.model.success
+    return SuccessRules(
+        exit_codes=tuple(rules.exit_codes),
+        files=tuple(rules.files),
+        nonempty=tuple(rules.nonempty),
+        log_has=tuple(rules.log_has),
+        log_lacks=tuple(rules.log_lacks),
+        check=command_words(rules.check) if rules.check is not None else (),
+    )
+
+
+def wait(running: RunningJob) -> None:
+    """Wait for the end; an interruption asks for the end of the run and waits for that."""
+    try:
+        running.wait()
+    except KeyboardInterrupt as interrupt:
+        running.cancel(str(interrupt) or "interrupted from the keyboard")
+        running.wait()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """What a postprocessor sees of a run."""
+
+    run_id: str
+    output_dir: Path
+    record: dict[str, Any]
+
+
+def postprocess(record: RunRecord, processor: str | type | Postprocessor, options: Mapping[str, Any]) -> RunRecord:
+    """Process the outputs of a run that succeeded; what comes of it stands in the record, beside the state."""
+    if not record.succeeded:
+        return record
+    finished = _Finished(record.run_dir.name, record.run_dir.parent, record.data)
+    started = time.monotonic()
+    try:
+        answer = dict(get_processor(processor).process(finished, **options))
+    except Exception as error:  # a postprocessor is foreign code: whatever it raises is its failure, not the run's
+        answer = {"success": False, "error": f"{type(error).__name__}: {error}"}
+    name = processor if isinstance(processor, str) else getattr(processor, "__name__", type(processor).__name__)
+    answer = {"processor": name, **answer, "seconds": round(time.monotonic() - started, 3)}
+    data = {**record.data, "postprocess": redact(answer)}
+    store.write_record(record.run_dir, data)
+    return RunRecord(record.run_dir, data)
+

@@ -1,0 +1,1 @@
+"""The directory of one run: its layout, its rendered files, its inputs."""

@@ -1,0 +1,220 @@
+"""From a template and its values to the files of a workspace: all of them in memory first, then onto the disk.
+
+    template.workspace/…  →  render_workspace  →  [RenderedFile]  →  write_workspace  →  run directory
+
+`*.j2` files go through Jinja2 (`workspace.jinja`) and lose the suffix; every other file is copied byte for byte.  The
+names of files and directories are templates too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.errors import ConfigError, Finding, SiteError
+from rompy_hydra.workspace.layout import RunLayout
+from rompy_hydra.workspace.template import Template
+
+SUFFIX = ".j2"
+_PARTIAL_PREFIX = ".rompy-hydra-"
+_BLOCK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """One file of a workspace that is not written yet.
+
+    `path` is relative to the run directory.  `content` holds the bytes, or is the template's file that is copied as it
+    is when the workspace is written, whatever its size.
+    """
+
+    path: Path
+    content: bytes | Path
+    executable: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes it will have."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+
+def render_workspace(template: Template, context: Mapping[str, Any]) -> list[RenderedFile]:
+    """Every file of a workspace, in the order of their names; nothing is written.
+
+    Raises `ConfigError` with one finding for each file that cannot be rendered (an unknown name or attribute, a syntax
+    error, whatever the template's own expressions raise) and for each name that leaves the run directory or meets
+    another; `SiteError` for a template file that cannot be read.
+    """
+    files: list[RenderedFile] = []
+    findings: list[Finding] = []
+    for relative in template.files:
+        try:
+            files.append(_render_file(template, relative, context))
+        except ConfigError as error:
+            findings += error.findings
+    findings += _clashes(files)
+    if findings:
+        raise ConfigError(f"the template '{template.name}' cannot be rendered", findings)
+    return sorted(files, key=lambda file: file.path)
+
+
+def write_workspace(layout: RunLayout, files: Sequence[RenderedFile]) -> dict[str, tuple[int, int]]:
+    """Write a rendered workspace and say what is there now: path in the workspace → (bytes, mtime in ns).
+
+    A file that already has its content stays untouched.  The others are all written aside before the first of them is
+    renamed into place; where that fails, what this call made is removed, and nothing else.
+
+    Raises `SiteError` that names the path where the disk refuses, or where a link or a directory is in the way.
+    """
+    targets = [(layout.file(str(file.path)), file) for file in files]
+    with _undo() as made:
+        _make_directories(layout.run_dir, made, layout.run_dir)
+        written: list[tuple[Path, Path]] = []
+        for target, file in targets:
+            _make_directories(target.parent, made, layout.run_dir)
+            if not _stands(target, file):
+                written.append((_write_aside(target, file, made), target))
+        for aside, target in written:
+            fresh = not target.exists()
+            with _site_error(target):
+                aside.replace(target)
+            if fresh:
+                made.append(target)
+        with _site_error(layout.run_dir):
+            status = {file.path.as_posix(): target.stat() for target, file in targets}
+    return {name: (found.st_size, found.st_mtime_ns) for name, found in status.items()}
+
+
+# ---- rendering -------------------------------------------------------------------------------------------------------
+
+
+def _render_file(template: Template, relative: Path, context: Mapping[str, Any]) -> RenderedFile:
+    source = template.workspace / relative
+    name = relative.as_posix()
+    rendered = name.endswith(SUFFIX)
+    content: bytes | Path = source
+    if rendered or "{{" in name or "{%" in name:
+        from rompy_hydra.workspace.jinja import renderer_of
+
+        renderer = renderer_of(template)
+        name = renderer.render_name(relative, context)
+        if rendered:
+            content = renderer.render(relative, context)
+    try:
+        executable = bool(source.stat().st_mode & stat.S_IXUSR)
+        if not rendered:
+            source.open("rb").close()  # it must be readable now, not when half of the workspace is written
+    except OSError as error:
+        raise SiteError(f"cannot read the template file {source}: {error.strerror}") from error
+    return RenderedFile(_checked(name.removesuffix(SUFFIX), source), content, executable)
+
+
+def _checked(name: str, source: Path) -> Path:
+    """A name that can lie in a run directory, or the finding that says why not."""
+    try:
+        RunLayout(Path("/")).file(name)  # for its refusals only
+    except ConfigError as error:
+        raise ConfigError(error.headline, [replace(f, where=str(source)) for f in error.findings]) from None
+    if "\0" in name or any(not part.strip() for part in name.split("/")):
+        finding = Finding(key="model.template", value=repr(name), rule="is no name of a file", where=str(source))
+        raise ConfigError("a file's name is wrong", [finding])
+    return Path(name)
+
+
+def _clashes(files: Sequence[RenderedFile]) -> Iterator[Finding]:
+    """Files that would lie where another file lies, or where a directory must be."""
+    names = Counter(file.path for file in files)
+    directories = {parent for name in names for parent in name.parents}
+    for name in sorted(name for name, count in names.items() if count > 1 or name in directories):
+        rule = "is the name of a file and of a directory" if name in directories else "is the name of two files"
+        yield Finding(key="model.template", value=str(name), rule=rule, mend="rename one of the template's files")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _undo() -> Iterator[list[Path]]:
+    """A list of the files and directories that were made; on an error they go again, last first."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in reversed(made):
+            try:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+            except OSError:  # somebody else put something into it, or took it away
+                continue
+        raise
+
+
+@contextmanager
+def _site_error(path: Path, *, needs: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        size = f" ({needs} bytes are needed)" if needs is not None and error.errno in _FULL else ""
+        raise SiteError(f"cannot write {path}: {error.strerror}{size}") from error
+
+
+def _make_directories(directory: Path, made: list[Path], run_dir: Path) -> None:
+    """Make `directory` and what is missing above it; below the run's directory a link is not taken for one."""
+    for path in reversed([directory, *directory.parents]):
+        with _site_error(path):
+            if path != run_dir and path.is_relative_to(run_dir) and path.is_symlink():
+                raise SiteError(
+                    f"cannot write into {path}: it is a symbolic link, and may lead out of the run directory"
+                )
+            if path.is_dir():
+                continue
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if not path.is_dir():  # a file; a directory means that another process was faster
+                    raise
+            else:
+                made.append(path)
+
+
+def _stands(target: Path, file: RenderedFile) -> bool:
+    """Whether the file is there already, with its content and its executable bit."""
+    with _site_error(target):
+        try:
+            found = target.lstat()
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no regular file"
+            raise SiteError(f"cannot write {target}: there is something already that is {kind}")
+        if found.st_size != file.size or bool(found.st_mode & stat.S_IXUSR) != file.executable:
+            return False
+        if isinstance(file.content, bytes):
+            return target.read_bytes() == file.content
+        with target.open("rb") as one, file.content.open("rb") as other:
+            return all(block == other.read(_BLOCK) for block in iter(lambda: one.read(_BLOCK), b""))
+
+
+def _write_aside(target: Path, file: RenderedFile, made: list[Path]) -> Path:
+    """The content under another name in the target's directory, to be renamed."""
+    aside = target.with_name(f"{_PARTIAL_PREFIX}{secrets.token_hex(6)}")
+    mode = 0o777 if file.executable else 0o666  # less the process's umask
+    with _site_error(target, needs=file.size):
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        made.append(aside)
+        with os.fdopen(descriptor, "wb") as out:
+            if isinstance(file.content, bytes):
+                out.write(file.content)
+            else:
+                with file.content.open("rb") as source:
+                    shutil.copyfileobj(source, out, _BLOCK)
+    return aside
