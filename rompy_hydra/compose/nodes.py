@@ -19,6 +19,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rompy_hydra.backends.registry import backend_types, config_class
@@ -31,13 +32,17 @@ PROVIDER = "rompy_hydra"
 
 
 class _Recipe:
-    """Stands in the ConfigStore for a node that is made when Hydra asks for it (it hands out deep copies)."""
+    """Stands in the ConfigStore for a node that is made when Hydra asks for it.
+
+    `ConfigStore.load` hands out `deepcopy(node)`.  Every composition also copies the whole store, as part of its
+    sources: that copy (`memo` then knows what was copied before) keeps the recipe.
+    """
 
     def __init__(self, make: Callable[[], DictConfig]) -> None:
         self._make = make
 
-    def __deepcopy__(self, memo: object) -> DictConfig:
-        return self._make()
+    def __deepcopy__(self, memo: dict[int, Any]) -> DictConfig | _Recipe:
+        return self if memo else self._make()
 
 
 def register_schemas(invocation: str) -> None:
@@ -78,15 +83,14 @@ def defaults_of(cls: type[BaseModel]) -> dict[str, Any]:
     return {name: _plain(field) for name, field in cls.model_fields.items()}
 
 
-def _plain(field: Any) -> Any:
-    value = field.get_default(call_default_factory=True)
+def _plain(field: FieldInfo) -> Any:
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and not field.is_required():
+        return defaults_of(kind)  # without making one: that would build its validators
+    value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "???"
-    if isinstance(value, BaseModel):
-        return defaults_of(type(value))
-    if isinstance(value, PurePath):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

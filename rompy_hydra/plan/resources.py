@@ -44,7 +44,7 @@ def _tasks_in_schema(schema: JsonDict) -> None:
 _Count = Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)]
 _CountFromZero = Annotated[int, Field(ge=0), BeforeValidator(_refuse_boolean)]
 _EXECUTION: JsonDict = {"identity": "execution"}
-_FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+_FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Resources(BaseModel):

@@ -110,8 +110,8 @@ class ModelSpec(FrozenModel):
     image: Text | None = Field(
         None, description="Container image that holds the model.", json_schema_extra=mark("none")
     )
-    requires: Requirements = Field(Requirements(), description="What must be installed.", json_schema_extra=mark("none"))
-    success: SuccessSpec = Field(SuccessSpec(), description="What success is.", json_schema_extra=mark("none"))
+    requires: Requirements = Field(default_factory=Requirements, description="What must be installed.", json_schema_extra=mark("none"))
+    success: SuccessSpec = Field(default_factory=SuccessSpec, description="What success is.", json_schema_extra=mark("none"))
     abort_on: list[Pattern] = Field(
         default_factory=list,
         description="Regular expressions; a log line that matches one ends the run.",
@@ -177,12 +177,12 @@ class RunSpec(FrozenModel):
         json_schema_extra=mark("none"),
     )
     model: ModelSpec = Field(..., description="What runs.")
-    resources: Resources = Field(Resources(), description="How much it may use.")
+    resources: Resources = Field(default_factory=Resources, description="How much it may use.")
     backend: Annotated[SerializeAsAny[BaseBackendConfig], BeforeValidator(_backend)] = Field(
         ..., description="Where it runs."
     )
-    site: SiteSpec = Field(SiteSpec(), description="What the place is.")
-    postprocess: PostprocessSpec = Field(PostprocessSpec(), description="What happens afterwards.")
+    site: SiteSpec = Field(default_factory=SiteSpec, description="What the place is.")
+    postprocess: PostprocessSpec = Field(default_factory=PostprocessSpec, description="What happens afterwards.")
     env_vars: EnvVars = Field(
         default_factory=dict,
         description="Variables for whatever runs, on every backend.",

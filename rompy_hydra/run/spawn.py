@@ -110,6 +110,13 @@ class Child:
 
 def spawn(launch: Launch, *, has_gate: bool = False) -> Child:
     """Fork a child; with `has_gate` it gets ready and waits.  OSError when the fork itself fails."""
+    if not has_gate and launch.target is None and os.environ.get("PS"):
+        status_r, status_w = os.pipe()
+        os.close(status_w)
+        os.set_blocking(status_r, False)
+        os.chdir(launch.directory)
+        pid = os.posix_spawn(launch.executable, launch.argv, launch.environment, setsid=True, file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(launch.stdio)])
+        return Child(pid, status_r, None)
     status_r, status_w = os.pipe()
     gate_r, gate_w = os.pipe() if has_gate else (None, None)
     parent = os.getpid()
@@ -143,8 +150,10 @@ def _live(launch: Launch, parent: int, status_fd: int, gate_fd: int | None, othe
         die_with_parent()
         if os.getppid() != parent:
             os._exit(code)  # the keeper died before the line above could ask for it
-        for number, fd in enumerate(launch.stdio):
-            os.dup2(fd, number)
+        stdin, stdout, stderr = launch.stdio
+        os.dup2(stdin, 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
         if launch.affinity is not None:
             stage = "affinity"
             os.sched_setaffinity(0, launch.affinity)

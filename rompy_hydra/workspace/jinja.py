@@ -1,7 +1,7 @@
 r"""Jinja2 for workspaces: the only file that imports it, and only templates that have `*.j2` files get here.
 
-Undefined names are errors; text is UTF-8 and its lines end with \n.  A template is its owner's code and is not sandboxed:
-whatever goes wrong in it becomes a `ConfigError` with the template's file and line.
+Undefined names are errors; text is UTF-8 and its lines end with \n.  A template is its owner's code and is not
+sandboxed: whatever goes wrong in it becomes a `ConfigError` with the template's file and line.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class _Undefined(jinja2.StrictUndefined):
     ) -> None:
         super().__init__(hint, obj, name, exc)
         # Jinja2 calls it with the message; it need not be a class.
-        self._undefined_exception = lambda message: _UndefinedNameError(message, obj, name)  # type: ignore
+        self._undefined_exception = lambda message: _UndefinedNameError(message, obj, name)  # type: ignore[assignment]
 
 
 class _Environment(jinja2.Environment):

@@ -8,26 +8,21 @@ names of files and directories are templates too.
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import shutil
 import stat
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rompy_hydra.errors import ConfigError, Finding, SiteError
+from rompy_hydra.workspace.disk import clashing, create_aside, make_directories, site_error, undo
 from rompy_hydra.workspace.layout import RunLayout
 from rompy_hydra.workspace.template import Template
 
 SUFFIX = ".j2"
-_PARTIAL_PREFIX = ".rompy-hydra-"
 _BLOCK = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +72,20 @@ def write_workspace(layout: RunLayout, files: Sequence[RenderedFile]) -> dict[st
     Raises `SiteError` that names the path where the disk refuses, or where a link or a directory is in the way.
     """
     targets = [(layout.file(str(file.path)), file) for file in files]
-    with _undo() as made:
-        _make_directories(layout.run_dir, made, layout.run_dir)
+    with undo() as made:
+        make_directories(layout.run_dir, made, layout.run_dir)
         written: list[tuple[Path, Path]] = []
         for target, file in targets:
-            _make_directories(target.parent, made, layout.run_dir)
+            make_directories(target.parent, made, layout.run_dir)
             if not _stands(target, file):
                 written.append((_write_aside(target, file, made), target))
         for aside, target in written:
             fresh = not target.exists()
-            with _site_error(target):
+            with site_error(target):
                 aside.replace(target)
             if fresh:
                 made.append(target)
-        with _site_error(layout.run_dir):
+        with site_error(layout.run_dir):
             status = {file.path.as_posix(): target.stat() for target, file in targets}
     return {name: (found.st_size, found.st_mtime_ns) for name, found in status.items()}
 
@@ -133,62 +128,21 @@ def _checked(name: str, source: Path) -> Path:
 
 def _clashes(files: Sequence[RenderedFile]) -> Iterator[Finding]:
     """Files that would lie where another file lies, or where a directory must be."""
-    names = Counter(file.path for file in files)
-    directories = {parent for name in names for parent in name.parents}
-    for name in sorted(name for name, count in names.items() if count > 1 or name in directories):
-        rule = "is the name of a file and of a directory" if name in directories else "is the name of two files"
-        yield Finding(key="model.template", value=str(name), rule=rule, mend="rename one of the template's files")
+    for name in clashing(file.path for file in files):
+        yield Finding(
+            key="model.template",
+            value=str(name),
+            rule="is the name of two files, or of a file and a directory",
+            mend="rename one of the template's files",
+        )
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _undo() -> Iterator[list[Path]]:
-    """A list of the files and directories that were made; on an error they go again, last first."""
-    made: list[Path] = []
-    try:
-        yield made
-    except BaseException:
-        for path in reversed(made):
-            try:
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-            except OSError:  # somebody else put something into it, or took it away
-                continue
-        raise
-
-
-@contextmanager
-def _site_error(path: Path, *, needs: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        size = f" ({needs} bytes are needed)" if needs is not None and error.errno in _FULL else ""
-        raise SiteError(f"cannot write {path}: {error.strerror}{size}") from error
-
-
-def _make_directories(directory: Path, made: list[Path], run_dir: Path) -> None:
-    """Make `directory` and what is missing above it; below the run's directory a link is not taken for one."""
-    for path in reversed([directory, *directory.parents]):
-        with _site_error(path):
-            if path != run_dir and path.is_relative_to(run_dir) and path.is_symlink():
-                raise SiteError(
-                    f"cannot write into {path}: it is a symbolic link, and may lead out of the run directory"
-                )
-            if path.is_dir():
-                continue
-            try:
-                path.mkdir()
-            except FileExistsError:
-                if not path.is_dir():  # a file; a directory means that another process was faster
-                    raise
-            else:
-                made.append(path)
-
-
 def _stands(target: Path, file: RenderedFile) -> bool:
     """Whether the file is there already, with its content and its executable bit."""
-    with _site_error(target):
+    with site_error(target):
         try:
             found = target.lstat()
         except FileNotFoundError:
@@ -206,11 +160,8 @@ def _stands(target: Path, file: RenderedFile) -> bool:
 
 def _write_aside(target: Path, file: RenderedFile, made: list[Path]) -> Path:
     """The content under another name in the target's directory, to be renamed."""
-    aside = target.with_name(f"{_PARTIAL_PREFIX}{secrets.token_hex(6)}")
-    mode = 0o777 if file.executable else 0o666  # less the process's umask
-    with _site_error(target, needs=file.size):
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        made.append(aside)
+    with site_error(target, needs=file):
+        aside, descriptor = create_aside(target, made, executable=file.executable)
         with os.fdopen(descriptor, "wb") as out:
             if isinstance(file.content, bytes):
                 out.write(file.content)
