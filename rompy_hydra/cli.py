@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rompy_hydra import __version__
-from rompy_hydra.errors import EXIT_OK, EXIT_REQUEST, EXIT_RUN_FAILED, EXIT_SITE, RompyHydraError, UsageError, did_you_mean
+from rompy_hydra.errors import (
+    EXIT_OK,
+    EXIT_REQUEST,
+    EXIT_RUN_FAILED,
+    EXIT_SITE,
+    RompyHydraError,
+    UsageError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -62,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", EXIT_SITE, error)
-    except Exception as error:  # the one broad catch: a defect of ours must not bury the user in a traceback
-        text = f"internal error: {type(error).__name__}: {error}\nplease report it with the output of {DEBUG_VARIABLE}=1"
+    except Exception as error:  # noqa: BLE001  # the one broad catch: a defect of ours must not bury the user in a traceback
+        text = (
+            f"internal error: {type(error).__name__}: {error}\nplease report it with the output of {DEBUG_VARIABLE}=1"
+        )
         return _complain(text, EXIT_RUN_FAILED, error)
 
 
@@ -110,11 +120,18 @@ def _run_parser() -> argparse.ArgumentParser:
     parser = _parser("run", "[options] [KEY=VALUE ...]")
     parser.description = "Compose, validate and run one simulation. KEY=VALUE are Hydra overrides."
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group choices and values (Hydra's grammar)")
-    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing")
+    parser.add_argument(
+        "--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing"
+    )
     parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
     parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
     parser.add_argument(
-        "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository of yours; may be repeated"
+        "--config-dir",
+        "-cd",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a config repository of yours; may be repeated",
     )
     parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
     parser.add_argument("--multirun", "-m", action="store_true", help="a sweep (not in this version)")
@@ -172,10 +189,10 @@ class _signals:  # noqa: N801  # reads as `with _signals():`
     def __enter__(self) -> None:
         import signal
 
-        def terminate(number: int, frame: Any) -> None:
+        def terminate(*_: object) -> None:
             raise _Interrupted("SIGTERM", 143)
 
-        def detach(number: int, frame: Any) -> None:
+        def detach(*_: object) -> None:
             os._exit(129)  # the keeper owns the run and its record; nothing of ours is left to do
 
         self._before = {
@@ -201,7 +218,9 @@ def _announce(event: str, layout: RunLayout) -> None:
 def _status(words: list[str]) -> int:
     parser = _parser("status", "[DIR] [--json]")
     parser.description = "The state of a run, or of every run below a directory."
-    parser.add_argument("directory", nargs="?", default="runs", metavar="DIR", help="a run's directory, or one that holds runs")
+    parser.add_argument(
+        "directory", nargs="?", default="runs", metavar="DIR", help="a run's directory, or one that holds runs"
+    )
     parser.add_argument("--json", action="store_true", help="the records as JSON")
     args = parser.parse_intermixed_args(words)
     import json

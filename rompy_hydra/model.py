@@ -1,9 +1,9 @@
 """`ModelRun`: the seed's API over the workflow.
 
-    run = ModelRun(run_id="test", output_dir="runs", model="veros_acc")
-    run.generate()
-    run.run(backend=LocalConfig(timeout=3600))      # True or False; `run.record` holds the rest
-    run.postprocess(processor="noop")
+run = ModelRun(run_id="test", output_dir="runs", model="veros_acc")
+run.generate()
+run.run(backend=LocalConfig(timeout=3600))      # True or False; `run.record` holds the rest
+run.postprocess(processor="noop")
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class ModelRun:
         self._generated = True
         return str(layout.run_dir)
 
-    def run(self, backend: BaseBackendConfig | Mapping[str, Any] | None = None, workspace_dir: str | Path | None = None) -> bool:
+    def run(
+        self, backend: BaseBackendConfig | Mapping[str, Any] | None = None, workspace_dir: str | Path | None = None
+    ) -> bool:
         """Run to the end; True if it succeeded.  The cause of a False stands in `self.record`.
 
         Raises `ConfigError`, `MissingToolError` or `SiteError` where the request is impossible.
@@ -119,7 +121,7 @@ class ModelRun:
             )
         return self.record.succeeded
 
-    def postprocess(self, processor: str | type | Postprocessor = "noop", **options: Any) -> dict[str, Any]:
+    def postprocess(self, processor: str | type[Any] | Postprocessor = "noop", **options: Any) -> dict[str, Any]:
         """Process the outputs; the answer holds `success` and what the processor has to say."""
         return dict(get_processor(processor).process(self, **options))
 
@@ -140,7 +142,11 @@ class ModelRun:
             if not callable(getattr(self._object, "run", None)):
                 raise ConfigError(
                     f"a model object needs a run() method; {type(self._object).__name__} has none",
-                    [Finding(key="model", rule="no run() method", mend="give a template's name or an object with run()")],
+                    [
+                        Finding(
+                            key="model", rule="no run() method", mend="give a template's name or an object with run()"
+                        )
+                    ],
                 )
             return {"name": type(self._object).__name__.strip("_") or "model"}, None
         data: dict[str, Any] = {"template": model} if isinstance(model, str) else dict(model or {"name": "command"})  # type: ignore[call-overload]
@@ -183,7 +189,11 @@ def _call(method: Callable[..., object], run: ModelRun) -> object:
     import inspect
 
     try:
-        takes = [p for p in inspect.signature(method).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes = [
+            p
+            for p in inspect.signature(method).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):
         return method()
     return method(run) if takes else method()

@@ -50,7 +50,8 @@ def redact_text(text: str) -> str:
         is_option = text[: match.start()].endswith("--")
         credential = looks_like_credential(match["key"]) and (is_option or not spaced)
         value = (_VALUE if text.rfind("{", 0, match.start()) >= 0 else _WORD).match(text, match.end())
-        if not credential or value is None or _REFERENCE.match(value.group()):
+        is_reference = text[: match.start()].endswith("${")  # the `secret:NAME` of a `${secret:NAME}`
+        if not credential or is_reference or value is None or _REFERENCE.match(value.group()):
             out.append(text[position : match.end()])
             position = match.end()
             continue
@@ -62,6 +63,6 @@ def redact_text(text: str) -> str:
 def redact_override(override: str) -> str:
     """An override as it may be shown or saved: the whole value of a credential goes, whatever it holds."""
     key, sep, value = override.partition("=")
-    if sep and looks_like_credential(key) and not _REFERENCE.match(value):
-        return f"{key}={REDACTED}"
+    if sep and looks_like_credential(key):
+        return override if _REFERENCE.match(value) else f"{key}={REDACTED}"
     return redact_text(override)

@@ -89,7 +89,7 @@ def run(
     *,
     target: Callable[[], object] | None = None,
     workspace_dir: Path | None = None,
-    watch: Watch = lambda event, layout: None,
+    watch: Watch | None = None,
 ) -> RunRecord:
     """Run one plan to its end and hand back its record.
 
@@ -99,7 +99,8 @@ def run(
     prepared = prepare(plan, target=target, render=workspace_dir is None)
     layout, finished = claim_directory(prepared)
     if finished is not None:
-        watch("skipped", layout)
+        if watch:
+            watch("skipped", layout)
         return finished
     plan = prepared.plan.renamed(layout.run_dir.name)
     with new_run(layout, prepared) as record:
@@ -107,9 +108,14 @@ def run(
         _write_hydra_files(layout, plan)
         job = make_job(prepared, layout, generated, workspace_dir)
         running = executor.start(job, record)
-    watch("started", layout)
+    if watch:
+        watch("started", layout)
     wait(running)
-    return postprocess(RunRecord(layout.run_dir, store.read_record(layout.run_dir)), plan.spec.postprocess.processor, plan.spec.postprocess.options)
+    return postprocess(
+        RunRecord(layout.run_dir, store.read_record(layout.run_dir)),
+        plan.spec.postprocess.processor,
+        plan.spec.postprocess.options,
+    )
 
 
 def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render: bool = True) -> Prepared:
@@ -128,13 +134,9 @@ def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render
     packages = spec.model.requires.packages
     program = None
     if argv:
-        program = find_program(
-            argv, path=environment["PATH"], directory=plan.output_dir, install=_install_hint(spec)
-        )
+        program = find_program(argv, path=environment["PATH"], install=_install_hint(spec))
     files = render_workspace(template, _template_context(plan, resources)) if template is not None and render else []
-    origin = provenance.collect(
-        repositories=plan.repositories, packages=packages, executable=program, argv=sys.argv
-    )
+    origin = provenance.collect(repositories=plan.repositories, packages=packages, executable=program, argv=sys.argv)
     return Prepared(
         plan=plan,
         resources=resources,
@@ -261,7 +263,14 @@ def _remove_run(layout: RunLayout, existing: RunRecord) -> None:
     if not existing.state.is_final:
         raise ConfigError(
             f"the run {layout.run_dir} is {existing.state} and cannot be replaced",
-            [Finding(key="on_existing", value="replace", rule="the run is not over", mend="wait for its end, or cancel it")],
+            [
+                Finding(
+                    key="on_existing",
+                    value="replace",
+                    rule="the run is not over",
+                    mend="wait for its end, or cancel it",
+                )
+            ],
         )
     aside = layout.run_dir.with_name(f".{layout.run_dir.name[:200]}.replaced-{secrets.token_hex(4)}")
     try:
@@ -288,7 +297,9 @@ def new_run(layout: RunLayout, prepared: Prepared) -> Iterator[dict[str, Any]]:
 
 
 def _forget(layout: RunLayout) -> None:
-    """Take back a run directory in which nothing has run."""
+    """Take back a run directory, unless a process has run in it."""
+    if layout.record.exists() and "process" in store.read_record(layout.run_dir):
+        return
     shutil.rmtree(layout.run_dir, ignore_errors=True)
     parent = layout.run_dir.parent
     try:
@@ -415,11 +426,10 @@ def postprocess(record: RunRecord, processor: str | type | Postprocessor, option
     started = time.monotonic()
     try:
         answer = dict(get_processor(processor).process(finished, **options))
-    except Exception as error:  # a postprocessor is foreign code: whatever it raises is its failure, not the run's
+    except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises is its failure, not the run's
         answer = {"success": False, "error": f"{type(error).__name__}: {error}"}
     name = processor if isinstance(processor, str) else getattr(processor, "__name__", type(processor).__name__)
     answer = {"processor": name, **answer, "seconds": round(time.monotonic() - started, 3)}
     data = {**record.data, "postprocess": redact(answer)}
     store.write_record(record.run_dir, data)
     return RunRecord(record.run_dir, data)
-

@@ -41,7 +41,7 @@ from rompy_hydra.units.durations import parse_duration, parse_slurm_time
 from rompy_hydra.units.sizes import parse_memory
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _BUILTIN_ERRORS = frozenset(get_args(ErrorType))
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -72,9 +72,7 @@ def check_text(value: object) -> object:
     """Text, and only text: what a YAML file or Python hands over as a number is refused with the mend."""
     if isinstance(value, (bool, int, float)):
         shown = str(value).lower() if isinstance(value, bool) else value
-        raise PydanticCustomError(
-            "quote_it", "{shown} is not text; quote it: '{shown}'", {"shown": f"{shown}"}
-        )
+        raise PydanticCustomError("quote_it", "{shown} is not text; quote it: '{shown}'", {"shown": f"{shown}"})
     if isinstance(value, str) and "\0" in value:
         raise PydanticCustomError("nul", "text must not hold a NUL character")
     return value
@@ -128,6 +126,7 @@ def _launcher(value: object) -> object:
     return checked
 
 
+BackendClass = type[Any]  # a name of its own: inside the classes, `type` is a field
 Text = Annotated[StrictStr, BeforeValidator(check_text)]
 EnvVars = dict[Annotated[StrictStr, AfterValidator(_env_name)], Text]
 Command = Annotated[StrictStr | list[StrictStr], BeforeValidator(_command)]
@@ -177,7 +176,7 @@ def _message_template(message: str) -> Any:
 class BaseBackendConfig(HouseModel):
     """What every backend has.  Assignment validates the whole; a refused one leaves the object as it was."""
 
-    type: Literal["base"] | str = Field("base", description="Which backend this is.")
+    type: str = Field("base", description="Which backend this is.")
     timeout: Annotated[int, Field(ge=60, le=86400)] | None = Field(
         None,
         description="Wall-clock limit in seconds, 60 to 86400, or a duration such as 2h; null: no limit by us.",
@@ -227,7 +226,7 @@ class BaseBackendConfig(HouseModel):
             return False
         return True
 
-    def get_backend_class(self) -> type[Any]:
+    def get_backend_class(self) -> BackendClass:
         """The class that runs this configuration: `get_backend_class()().run(model_run, config) -> bool`."""
         raise NotImplementedError(f"{type(self).__name__} names no backend class; override get_backend_class()")
 
@@ -254,7 +253,7 @@ class LocalConfig(BaseBackendConfig):
     )
     shell: StrictBool = Field(
         True,
-        description="Whether a text command goes through /bin/sh; if not it is split into words. A list never needs one.",
+        description="Whether a text command goes through /bin/sh or is split into words.",
         json_schema_extra=_mark("science"),
     )
     capture_output: StrictBool = Field(
@@ -271,7 +270,7 @@ class LocalConfig(BaseBackendConfig):
         json_schema_extra=_mark("execution"),
     )
 
-    def get_backend_class(self) -> type[Any]:
+    def get_backend_class(self) -> BackendClass:
         """`rompy_hydra.run.LocalRunBackend`."""
         from rompy_hydra.run import LocalRunBackend
 
@@ -310,15 +309,18 @@ class DockerConfig(BaseBackendConfig):
             StrictStr | int,
             BeforeValidator(_memory_text),
             WithJsonSchema(
-                {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kKmMgGtT]([iI]?[bB])?|[bB])?\s*$"}, {"type": "integer"}]}
+                {
+                    "anyOf": [
+                        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kKmMgGtT]([iI]?[bB])?|[bB])?\s*$"},
+                        {"type": "integer"},
+                    ]
+                }
             ),
         ]
         | None
-    ) = Field(
-        None, description="Memory limit: `512m`, `1.5g`, `2gb`, or bytes.", json_schema_extra=_mark("execution")
-    )
+    ) = Field(None, description="Memory limit: `512m`, `1.5g`, `2gb`, or bytes.", json_schema_extra=_mark("execution"))
     user: Text | None = Field(
-        None, description="User inside the container (default: the caller's uid:gid).", json_schema_extra=_mark("none")
+        None, description="User in the container (default: the caller's).", json_schema_extra=_mark("none")
     )
     volumes: list[Text] = Field(
         default_factory=list,
@@ -337,9 +339,7 @@ class DockerConfig(BaseBackendConfig):
     @classmethod
     def _image_is_a_reference(cls, value: str | None) -> str | None:
         if value is not None and not _IMAGE.match(value):
-            raise PydanticCustomError(
-                "image", "'{image}' is no image name (name[:tag][@sha256:…])", {"image": value}
-            )
+            raise PydanticCustomError("image", "'{image}' is no image name (name[:tag][@sha256:…])", {"image": value})
         return value
 
     @field_validator("volumes")
@@ -366,7 +366,7 @@ class DockerConfig(BaseBackendConfig):
                 )
         return self
 
-    def get_backend_class(self) -> type[Any]:
+    def get_backend_class(self) -> BackendClass:
         """`rompy_hydra.run.DockerRunBackend`."""
         from rompy_hydra.run import DockerRunBackend
 
@@ -376,14 +376,12 @@ class DockerConfig(BaseBackendConfig):
 def parse_volume(volume: str, *, must_exist: bool) -> str:
     """A mount `host:container[:mode]` with an absolute host path, or `volume:NAME:container[:mode]`.
 
-    Raises a pydantic error for a wrong number of parts, an unknown mode, a relative container path, a missing host path.
+    Raises a pydantic error: wrong number of parts, unknown mode, relative container path, missing host path.
     """
     named = volume.startswith("volume:")
     parts = (volume.removeprefix("volume:") if named else volume).split(":")
     if len(parts) not in (2, 3) or not all(parts):
-        raise PydanticCustomError(
-            "volume", "'{volume}' is not of the form host:container[:mode]", {"volume": volume}
-        )
+        raise PydanticCustomError("volume", "'{volume}' is not of the form host:container[:mode]", {"volume": volume})
     host, container, *mode = parts
     if not PurePosixPath(container).is_absolute():
         raise PydanticCustomError(
@@ -474,7 +472,7 @@ class SlurmConfig(BaseBackendConfig):
             )
         return self
 
-    def get_backend_class(self) -> type[Any]:
+    def get_backend_class(self) -> BackendClass:
         """`rompy_hydra.run.SlurmRunBackend`."""
         from rompy_hydra.run import SlurmRunBackend
 

@@ -17,7 +17,7 @@ class Loader(_BaseLoader):  # type: ignore[misc]  # the base is chosen at run ti
     """YAML as OmegaConf reads it: `1e3` is a number, a duplicate key is an error, dates stay text."""
 
 
-def _no_duplicate_keys(loader: Any, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+def _no_duplicate_keys(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":

@@ -39,6 +39,6 @@ def config_class(backend_type: str) -> type[BaseBackendConfig]:
 
 def get_available_backends() -> dict[str, type[Any]]:
     """Name → backend class (`run(model_run, config) -> bool`) of every backend there is."""
-    import rompy_hydra.run as run
+    from rompy_hydra import run
 
     return {name: getattr(run, f"{name.capitalize()}RunBackend") for name in _BUILT_IN}

@@ -50,7 +50,9 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
 
 
 def _headline(count: int) -> str:
-    return "the configuration is wrong in one place:" if count == 1 else f"the configuration is wrong in {count} places:"
+    return (
+        "the configuration is wrong in one place:" if count == 1 else f"the configuration is wrong in {count} places:"
+    )
 
 
 def _validated(cls: type[BaseModel], plain: Mapping[str, Any], prefix: str, composition: Composition) -> Any:
@@ -143,7 +145,11 @@ def _with_run_directory(spec: RunSpec, composition: Composition, cwd: Path) -> R
         return spec.model_copy(update={"output_dir": output_dir})
     directory = cwd / Path(str(composition.hydra.run.dir)).expanduser()
     return RunSpec.model_validate(
-        {**{name: getattr(spec, name) for name in RunSpec.model_fields}, "output_dir": directory.parent, "run_id": directory.name}
+        {
+            **{name: getattr(spec, name) for name in RunSpec.model_fields},
+            "output_dir": directory.parent,
+            "run_id": directory.name,
+        }
     )
 
 

@@ -1,4 +1,4 @@
-"""One configuration from repositories and overrides, by Hydra, with every finding of the command and not the first only.
+"""One configuration from repositories and overrides, by Hydra, with every finding of a command, not the first only.
 
 The good case is one call of Hydra's own loader.  Only if that refuses is each override held against the groups, their
 options and the tree, the wrong ones are taken out and named, and the rest is composed.
@@ -7,7 +7,7 @@ options and the tree, the wrong ones are taken out and named, and the rest is co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from rompy_hydra.compose import nodes, resolvers
 from rompy_hydra.compose.provenance import Provenance
 from rompy_hydra.compose.search_path import PREFIX, RepositorySource, build_search_path
 from rompy_hydra.compose.sources import Sources
+from rompy_hydra.compose.tree import child, children, is_branch, is_missing, leaves, written
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.redaction import looks_like_credential, redact, redact_override
 from rompy_hydra.workspace.template import Templates
@@ -35,7 +36,15 @@ from rompy_hydra.workspace.template import Templates
 CONFIG_NAME = "config"
 # Hydra refuses by more than its own exceptions: bare ValueErrors and asserts, and endless recursion for a config that
 # includes itself.
-_REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, AssertionError, RecursionError)
+_REFUSALS = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    AssertionError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +80,9 @@ class Composition:
         """The value of a dotted key as it is written (an interpolation stays one); None if there is none."""
         node: Any = self.config
         for part in key.split("."):
-            if isinstance(node, DictConfig) and not node._is_none() and part in node._content:  # noqa: SLF001
-                node = node._get_node(part)  # noqa: SLF001  # the only way that does not resolve
-            elif isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
-                node = node._get_node(int(part))  # noqa: SLF001
-            else:
+            if (node := child(node, part)) is None:
                 return None
-        return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value()  # noqa: SLF001
+        return written(node)
 
     def resolve(self) -> dict[str, Any]:
         """The tree as plain data.  A leaf that cannot be resolved or is missing becomes a finding and is left out."""
@@ -88,21 +93,16 @@ class Composition:
         return plain  # type: ignore[return-value]  # the root of a configuration is a mapping
 
     def _resolve_leaf_by_leaf(self, container: DictConfig | ListConfig, prefix: str) -> Any:
-        if isinstance(container, ListConfig):
-            items = [(str(n), n) for n in range(len(container))]
-        else:
-            items = [(str(k), k) for k in container]
-        out: dict[Any, Any] = {}
-        for name, key in items:
-            path = f"{prefix}{name}"
-            node = container._get_node(key)  # noqa: SLF001
+        out: dict[str | int, Any] = {}
+        for key, node in children(container):
+            path = f"{prefix}{key}"
             try:
-                if OmegaConf.is_config(node) and not node._is_interpolation() and not node._is_none():  # noqa: SLF001
+                if is_branch(node):
                     out[key] = self._resolve_leaf_by_leaf(node, f"{path}.")
                     continue
-                if node._is_missing():  # noqa: SLF001
+                if is_missing(node):
                     raise MissingMandatoryValue(path)
-                value = container[key]
+                value = container[key]  # type: ignore[index]  # an index of a list, or a key of a map
                 out[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             except OmegaConfBaseException as error:
                 self.findings.append(self._finding_of_leaf(path, node, error))
@@ -112,7 +112,7 @@ class Composition:
         where = self.provenance.origin(path).where
         if isinstance(error, MissingMandatoryValue):
             return Finding(key=path, value="???", rule="must be given", where=where, mend=f"add {path}=VALUE")
-        expression = str(node._value())  # noqa: SLF001
+        expression = str(written(node))
         cause = (error.msg or str(error)).splitlines()[0]
         missing = re.search(r"Interpolation key '([^']*)' not found", cause)
         mend = None
@@ -122,16 +122,6 @@ class Composition:
         if variable:
             mend = f"set {variable[1]}, or give a default: ${{oc.env:{variable[1]},DEFAULT}}"
         return Finding(key=path, value=expression, rule=f"cannot be resolved: {cause}", where=where, mend=mend)
-
-
-def leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted keys of every value in a tree."""
-    for key in config:
-        node = config._get_node(key)  # noqa: SLF001
-        path = f"{prefix}{key}"
-        yield path
-        if isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none():  # noqa: SLF001
-            yield from leaves(node, f"{path}.")
 
 
 def compose(request: Request) -> Composition:
@@ -150,7 +140,7 @@ def compose(request: Request) -> Composition:
     return _Composer(request, _Loader(build_search_path(request.sources)), templates).compose()
 
 
-class _Loader(ConfigLoaderImpl):  # type: ignore[misc]  # Hydra is untyped
+class _Loader(ConfigLoaderImpl):
     """Hydra's loader; remembers the overrides it parsed, so that nobody parses them again."""
 
     parsed: list[Override]
@@ -231,9 +221,7 @@ class _Composer:
         # A misspelt group looks like a value; it is told apart below, when the tree's own keys are known.
         good = [o for o in groups if self._option_exists(o)]
         config = self._load_or_raise(good, first)
-        for override in values:
-            if self._key_fits(override, config):
-                good.append(override)
+        good += [o for o in values if self._key_fits(o, config)]
         if not self.findings:
             raise self._translate(first)
         order = {id(o): n for n, o in enumerate(parsed)}
@@ -308,16 +296,14 @@ class _Composer:
         node: Any = config
         parts = key.split(".")
         for depth, part in enumerate(parts):
-            if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
-                node = node._get_node(int(part))  # noqa: SLF001
+            parent = ".".join(parts[:depth])
+            if not is_branch(node):
+                return self._unknown_key(override, parent, [], closed_by_leaf=True)
+            if (found := child(node, part)) is not None:
+                node = found
                 continue
-            if not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():  # noqa: SLF001
-                return self._unknown_key(override, ".".join(parts[:depth]), [], closed_by_leaf=True)
-            if part in node._content:  # noqa: SLF001
-                node = node._get_node(part)  # noqa: SLF001
-                continue
-            if OmegaConf.is_struct(node) and not override.is_add():
-                return self._unknown_key(override, ".".join(parts[:depth]), [str(k) for k in node])
+            if isinstance(node, ListConfig) or (OmegaConf.is_struct(node) and not override.is_add()):
+                return self._unknown_key(override, parent, [str(key) for key, _ in children(node)])
             return True
         return True
 
@@ -363,7 +349,13 @@ class _Composer:
         if isinstance(error, RecursionError):
             return ConfigError(
                 "the configuration includes itself",
-                [Finding(key="defaults", rule="endless recursion", mend="extend a packaged option by '/packaged/GROUP/OPTION'")],
+                [
+                    Finding(
+                        key="defaults",
+                        rule="endless recursion",
+                        mend="extend a packaged option by '/packaged/GROUP/OPTION'",
+                    )
+                ],
             )
         if isinstance(error, OSError):
             return ConfigError(f"cannot read {error.filename}: {error.strerror}")
@@ -388,10 +380,16 @@ class _Composer:
         missing = error.missing_cfg_file or ""
         group, _, option = missing.rpartition("/")
         if parent is None and not group:
-            configs = [str(s.path) for s in self.loader.repository.get_sources() if s.provider not in ("hydra", "schema")]
+            configs = [
+                str(s.path) for s in self.loader.repository.get_sources() if s.provider not in ("hydra", "schema")
+            ]
             return ConfigError(
                 f"there is no configuration '{missing or self.request.config_name}'",
-                [Finding(key="--config-name", value=missing, rule="no such file", mend="looked in " + ", ".join(configs))],
+                [
+                    Finding(
+                        key="--config-name", value=missing, rule="no such file", mend="looked in " + ", ".join(configs)
+                    )
+                ],
             )
         options = error.options or (self.loader.repository.get_group_options(group) if group else [])
         where = None

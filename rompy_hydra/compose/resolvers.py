@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,7 +27,7 @@ ENV_VARIABLE = "ROMPY_ENV"
 
 def register() -> None:
     """Make the resolvers known to OmegaConf."""
-    fixed = {
+    fixed: dict[str, Callable[..., Any]] = {
         "host.cpus": host_cpus,
         "host.memory_gb": lambda: host_memory_bytes() // 2**30,
         "host.memory": lambda: f"{max(1, host_memory_bytes() // 2**30)}g",

@@ -11,7 +11,7 @@ An option of the user's shadows a packaged one of the same name and can extend i
 from __future__ import annotations
 
 import io
-import os
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -54,18 +54,17 @@ class RepositorySource(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """One option; raises as Hydra's file source does, and libyaml's error with the file's name in it."""
-        full_path = os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path)))
-        if not os.path.exists(full_path):
+        full_path = (Path(self.path) / self._normalize_file_name(config_path)).resolve()
+        if not full_path.exists():
             raise ConfigLoadError(f"Config not found : {full_path}")
-        with open(full_path, encoding="utf-8") as file:
-            text = file.read()
+        text = full_path.read_text(encoding="utf-8")
         if "???" in text:
             self.mandatory.add(config_path)
         return ConfigResult(
-            config=_as_omegaconf(text, full_path),
+            config=_as_omegaconf(text, str(full_path)),
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
-            header=ConfigSource._get_header_dict(text[:512]),
+            header=ConfigSource._get_header_dict(text[:512]),  # noqa: SLF001  # Hydra's own reading of `# @package`
         )
 
 

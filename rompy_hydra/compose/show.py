@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rompy_hydra.compose.composer import Composition, leaves
+from rompy_hydra.compose.composer import Composition
+from rompy_hydra.compose.tree import leaves
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.redaction import redact
 
@@ -27,7 +28,14 @@ def shown_config(composition: Composition, part: str, *, package: str | None, re
         if tree is None:
             raise ConfigError(
                 f"there is no '{package}' in the configuration",
-                [Finding(key="--package", value=package, rule="no such key", mend=did_you_mean(package, leaves(composition.config)))],
+                [
+                    Finding(
+                        key="--package",
+                        value=package,
+                        rule="no such key",
+                        mend=did_you_mean(package, leaves(composition.config)),
+                    )
+                ],
             )
         header = f"# @package {package}\n"
     if not OmegaConf.is_config(tree):

@@ -87,9 +87,9 @@ def find_sources(
         found.append(Repository(local.resolve(), "current directory"))
     unique: list[Repository] = []
     for repository in [*found, packaged]:
-        if repository.conf != packaged.conf or repository.is_packaged:
-            if all(repository.conf != other.conf for other in unique):
-                unique.append(repository)
+        is_packaged_by_another_name = repository.conf == packaged.conf and not repository.is_packaged
+        if not is_packaged_by_another_name and all(repository.conf != other.conf for other in unique):
+            unique.append(repository)
     return Sources(tuple(unique))
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, get_args, get_origin
 
+from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import create_functions
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
+from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
@@ -25,7 +26,7 @@ from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.workspace.template import Template
 
 
-class _TextVisitor(HydraOverrideVisitor):  # type: ignore[misc]  # Hydra's is untyped
+class _TextVisitor(HydraOverrideVisitor):
     """Hydra's visitor, but a bare scalar is its characters."""
 
     def visitPrimitive(self, ctx: Any) -> Any:  # noqa: N802  # the visitor's protocol
@@ -70,7 +71,7 @@ def _parse_as_text(line: str) -> Any:
     parser = OverrideParser(CommonTokenStream(lexer))
     parser.removeErrorListeners()
     parser.addErrorListener(listener)
-    override = _TextVisitor(create_functions()).visit(parser.override())
+    override = _TextVisitor(create_functions()).visit(parser.override())  # type: ignore[no-untyped-call]  # generated code
     return override.value()
 
 

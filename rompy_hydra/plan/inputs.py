@@ -1,7 +1,7 @@
-"""What a model wants to find in its workspace: `inputs: {NAME: {source, as, mode, required, identity}}`, as it is written.
+"""What a model wants to find in its workspace: `inputs: {NAME: {source, as, mode, required, identity}}`, as written.
 
-No I/O: `workspace.inputs` finds the files, takes their identities and puts them into the run directory.  The names in the
-workspace and the identities of what was found go into `science_id`; no field of `InputSpec` does.
+No I/O: `workspace.inputs` finds the files, takes their identities and puts them into the run directory.  Names in the
+workspace and identities of what was found go into `science_id`; no field of `InputSpec` does.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ class InputSpec(HouseModel):
 
     source: Annotated[StrictStr | list[StrictStr], BeforeValidator(_sources)] = Field(
         ...,
-        description="A file or directory, a glob pattern ('**' goes into directories) or a list of these; relative to the "
-        "directory where the command was typed, or to the template's own directory after 'template:'.",
+        description="A file or directory, a glob pattern ('**' goes into directories) or a list of these. Relative "
+        "ones start where the command was typed, those after 'template:' in the template's own directory.",
         json_schema_extra={"identity": "none"},
     )
     as_name: Annotated[Text, AfterValidator(_workspace_name)] | None = Field(
         None,
         alias="as",
-        description="Its name in the workspace; for a pattern, a list or a name that ends with '/': the directory that its "
+        description="Its name in the workspace. For a pattern, a list, or if it ends with '/': the directory that its "
         "files lie in. Without it every file keeps its own name.",
         json_schema_extra={"identity": "none"},
     )
     mode: Mode = Field(
         "link",
-        description="link: a symbolic link to the file itself. hardlink: a second name, on the same file system. copy: the "
-        "run's own copy, which it may change. reflink: a copy that shares its blocks until one is changed (btrfs, XFS). "
-        "stage: copied once beside the runs, where many runs link to it.",
+        description="link: a symbolic link to the file itself. hardlink: a second name, on the same file system. copy: "
+        "the run's own copy, which it may change. reflink: a copy that shares its blocks until one is changed (btrfs, "
+        "XFS). stage: copied once beside the runs, where all of them link to it.",
         json_schema_extra={"identity": "none"},
     )
     required: StrictBool = Field(
@@ -79,8 +79,8 @@ class InputSpec(HouseModel):
     )
     identity: Annotated[Text, AfterValidator(_identity)] = Field(
         "stat",
-        description="What tells it from another: stat (path, size, time of change), fast (size and a hash of its first, "
-        "middle and last megabyte), sha256 (the whole content), or the value 'sha256:…' that it must have.",
+        description="What tells it from another. stat: path, size and time of change. fast: size and a hash of its "
+        "first, middle and last megabyte. sha256: the whole content. Or the value 'sha256:…' that it must have.",
         json_schema_extra={"identity": "none"},
     )
 

@@ -110,8 +110,12 @@ class ModelSpec(FrozenModel):
     image: Text | None = Field(
         None, description="Container image that holds the model.", json_schema_extra=mark("none")
     )
-    requires: Requirements = Field(default_factory=Requirements, description="What must be installed.", json_schema_extra=mark("none"))
-    success: SuccessSpec = Field(default_factory=SuccessSpec, description="What success is.", json_schema_extra=mark("none"))
+    requires: Requirements = Field(
+        default_factory=Requirements, description="What must be installed.", json_schema_extra=mark("none")
+    )
+    success: SuccessSpec = Field(
+        default_factory=SuccessSpec, description="What success is.", json_schema_extra=mark("none")
+    )
     abort_on: list[Pattern] = Field(
         default_factory=list,
         description="Regular expressions; a log line that matches one ends the run.",
@@ -138,9 +142,7 @@ class PostprocessSpec(FrozenModel):
     """What happens to the outputs after a run."""
 
     processor: Text = Field("noop", description="Name of the postprocessor.", json_schema_extra=mark("none"))
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Its options.", json_schema_extra=mark("none")
-    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Its options.", json_schema_extra=mark("none"))
 
 
 def _backend(value: object) -> object:

@@ -19,9 +19,7 @@ class ProcessIdentity:
     # Not a dataclass: importing `dataclasses` would take half of the keeper's start-up time.
     __slots__ = _FIELDS
 
-    def __init__(
-        self, host: str, boot_id: str, pid: int, start_time: int, pid_namespace: str | None = None
-    ) -> None:
+    def __init__(self, host: str, boot_id: str, pid: int, start_time: int, pid_namespace: str | None = None) -> None:
         self.host = host
         self.boot_id = boot_id
         self.pid = pid
@@ -81,9 +79,7 @@ class ProcessStat:
 
     __slots__ = ("pid", "state", "ppid", "session", "start_time", "rss_bytes")
 
-    def __init__(
-        self, pid: int, state: str, ppid: int, session: int, start_time: int, rss_bytes: int
-    ) -> None:
+    def __init__(self, pid: int, state: str, ppid: int, session: int, start_time: int, rss_bytes: int) -> None:
         self.pid = pid
         self.state = state
         self.ppid = ppid

@@ -1,7 +1,5 @@
 """What a run made: the files of its directory that are new or changed.  Stdlib only (the keeper lists them)."""
 
-# ruff: noqa: PTH - pathlib would double the keeper's start-up time
-
 from __future__ import annotations
 
 import os
@@ -49,8 +47,8 @@ def list_outputs(
 ) -> Outputs:
     """Regular files below `run_dir`, by path, without what we made ourselves.
 
-    Links are neither followed nor listed: an input is linked and is no output.  `generated` (path → bytes, mtime_ns) are
-    files that were there before; they are listed only if they changed.  `own` are absolute paths of ours (logs).
+    Links are neither followed nor listed: an input is linked and is no output.  `generated` (path → bytes, mtime_ns)
+    are files that were there before; they are listed only if they changed.  `own` are absolute paths of ours (logs).
     Paths are POSIX and relative; bytes that are no UTF-8 stay as lone surrogates, which JSON can carry.
     """
     generated = generated or {}

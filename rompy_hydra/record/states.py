@@ -1,11 +1,11 @@
-"""The states of a run: an enum that knows which are final, and a sentence for each.  Stdlib only (the keeper reads it)."""
+"""The states of a run: an enum that knows which are final, and a sentence for each.  Stdlib only."""
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class RunState(str, Enum):
+class RunState(StrEnum):
     """Where a run stands; the value is what `run.json` holds."""
 
     QUEUED = "queued"
@@ -27,9 +27,6 @@ class RunState(str, Enum):
     def sentence(self) -> str:
         """One sentence for a person."""
         return _SENTENCES[self]
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _OPEN = frozenset({RunState.QUEUED, RunState.WAITING, RunState.RUNNING})

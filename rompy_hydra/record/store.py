@@ -276,7 +276,7 @@ def marker(run_dir: str | os.PathLike[str], *, patience_s: float = 1.0) -> Itera
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            os.symlink(mine, path)
+            _make_marker(path, mine)
             break
         except FileExistsError:
             if _break_stale(path):
@@ -293,31 +293,55 @@ def marker(run_dir: str | os.PathLike[str], *, patience_s: float = 1.0) -> Itera
 def _break_stale(path: str) -> bool:
     """Remove the marker of a dead holder; True when it is worth trying again at once."""
     try:
-        held = os.readlink(path)
+        held = _held_by(path)
     except FileNotFoundError:
         return True
     if not _is_stale(held):
         return False
-    # Two breakers must not remove each other's fresh marker: only the holder of the breaker's link may unlink, and only
-    # what it still finds stale.  (A stale breaker needs a second crash within microseconds: it is removed without more.)
+    # Two breakers must not remove each other's fresh marker: only the holder of the breaker's link may unlink, and
+    # only what it still finds stale.  (A stale breaker takes a second crash within microseconds: it just goes.)
     breaker = f"{path}.break"
     try:
-        os.symlink(_holder_text(ProcessIdentity.of()), breaker)
+        _make_marker(breaker, _holder_text(ProcessIdentity.of()))
     except FileExistsError:
         try:
-            if _is_stale(os.readlink(breaker)):
+            if _is_stale(_held_by(breaker)):
                 _unlink_quietly(breaker)
         except FileNotFoundError:
             pass
         return False
     try:
-        if os.readlink(path) == held:
+        if _held_by(path) == held:
             os.unlink(path)
     except FileNotFoundError:
         pass
     finally:
         _unlink_quietly(breaker)
     return True
+
+
+def _make_marker(path: str, text: str) -> None:
+    try:
+        os.symlink(text, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without symbolic links (a USB stick, some network disks).
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def _held_by(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        with open(path, encoding="utf-8") as file:
+            return file.read()
 
 
 def _holder_text(who: ProcessIdentity) -> str:

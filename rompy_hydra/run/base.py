@@ -83,5 +83,6 @@ class Executor(Protocol):
 
     def start(self, job: Job, record: dict[str, Any]) -> RunningJob:
         """Start `job`.  `record` is the run's record so far: from here on the executor's keeper owns `run.json`
-        until the job's end and writes it there (`running` with who watches, then the outcome and the outputs)."""
+        until the job's end and writes it there (`running` with who watches, then the outcome and the outputs).
+        """
         ...

@@ -19,8 +19,47 @@ from rompy_hydra.plan.spec import RunSpec
 SHELL = "/bin/sh"
 _SIMPLE_SHELL_TEXT = re.compile(r"[^|&;<>()$`\\\"'*?\[\]#~=%!{}\n]+\Z")
 _SHELL_BUILTINS = frozenset(
-    ". : [ alias bg break cd command continue echo eval exec exit export false fg getopts hash jobs kill local newgrp "
-    "printf pwd read readonly return set shift test times trap true type ulimit umask unalias unset wait".split()
+    [
+        ".",
+        ":",
+        "[",
+        "alias",
+        "bg",
+        "break",
+        "cd",
+        "command",
+        "continue",
+        "echo",
+        "eval",
+        "exec",
+        "exit",
+        "export",
+        "false",
+        "fg",
+        "getopts",
+        "hash",
+        "jobs",
+        "kill",
+        "local",
+        "newgrp",
+        "printf",
+        "pwd",
+        "read",
+        "readonly",
+        "return",
+        "set",
+        "shift",
+        "test",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "ulimit",
+        "umask",
+        "unalias",
+        "unset",
+        "wait",
+    ]
 )
 
 
@@ -90,14 +129,16 @@ def child_environment(
         env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     for variables in (spec.env_vars, spec.model.env_vars, spec.backend.env_vars):
         env |= variables
-    return resolve_secrets(env, {k for v in (spec.env_vars, spec.model.env_vars, spec.backend.env_vars) for k in v}, environ)
+    return resolve_secrets(
+        env, {k for v in (spec.env_vars, spec.model.env_vars, spec.backend.env_vars) for k in v}, environ
+    )
 
 
 _SECRET = re.compile(r"\$\{secret:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def resolve_secrets(env: dict[str, str], keys: set[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Replace `${secret:NAME}` in the variables `keys` by the value of `NAME`, or of the file that `NAME_FILE` names."""
+    """Replace `${secret:NAME}` in the variables `keys`: by the value of `NAME`, or what the file `NAME_FILE` holds."""
     findings: list[Finding] = []
 
     def value_of(key: str, name: str) -> str:
@@ -107,7 +148,8 @@ def resolve_secrets(env: dict[str, str], keys: set[str], environ: Mapping[str, s
             try:
                 return Path(environ[f"{name}_FILE"]).read_text(encoding="utf-8").rstrip("\n")
             except (OSError, UnicodeDecodeError) as error:
-                findings.append(Finding(key=f"env_vars.{key}", rule=f"cannot read the file of secret {name}: {error}"))
+                rule = f"cannot read the file of secret {name}: {error}"
+                findings.append(Finding(key=f"env_vars.{key}", rule=rule))
                 return ""
         findings.append(
             Finding(
@@ -127,7 +169,7 @@ def resolve_secrets(env: dict[str, str], keys: set[str], environ: Mapping[str, s
     return out
 
 
-def find_program(argv: Sequence[str], *, path: str, directory: Path, install: str | None) -> Path | None:
+def find_program(argv: Sequence[str], *, path: str, install: str | None) -> Path | None:
     """Where the program of `argv` is, None if only the shell can tell or it will be generated.
 
     Raises `MissingToolError` with what to install where it is certain that there is none.

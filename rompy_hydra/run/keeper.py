@@ -11,8 +11,6 @@ is gone (end of file) it finishes the job that runs, writes the record and leave
 or SIGINT ends the job (`cancelled`) and the keeper.  Stdlib only, and without `dataclasses`: it must start fast.
 """
 
-# ruff: noqa: PTH - pathlib would double the keeper's start-up time
-
 from __future__ import annotations
 
 import errno
@@ -40,7 +38,7 @@ from rompy_hydra.run.processes import (
     human_bytes,
     out_of_memory_kills,
 )
-from rompy_hydra.run.spawn import Child, Launch, find_executable, spawn
+from rompy_hydra.run.spawn import Child, Launch, StartError, find_executable, spawn, spawn_fast, spawn_fast_can
 from rompy_hydra.run.success import LogScanner, last_line, quote, signal_name, unmet_rule
 
 _CHECK_DRIVER_S = 5.0  # how late an idle keeper may notice its driver's death if a sibling holds the pipe open
@@ -203,7 +201,7 @@ class Verdict:
         self.grace_s = grace_s
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault: the driver makes an error of it
     """The job cannot be started; `kind` tells the driver which error that is."""
 
     def __init__(self, kind: str, message: str, number: int | None = None) -> None:
@@ -270,28 +268,7 @@ class Attempt:
 
     def _start(self) -> tuple[Child, Tree]:
         job = self._job
-        environment = {**job["environment"], JOB_VARIABLE: self._token}
-        executable = "" if self._target else _resolve(job["argv"], job["directory"], environment.get("PATH"))
-        stdio = self._open_stdio()
-        try:
-            child = spawn(
-                Launch(
-                    argv=job["argv"],
-                    executable=executable,
-                    target=self._target,
-                    environment=environment,
-                    directory=job["directory"],
-                    stdio=stdio,
-                    affinity=job["cpu_affinity"],
-                    private_fds=self._keeper.private_fds,
-                ),
-                has_gate=job["record_start"],
-            )
-        except OSError as error:
-            raise Refusal("spawn", f"no process could be made: {error.strerror}", error.errno) from error
-        finally:
-            for fd in set(stdio) - {self._keeper.null_fd, *(self._keeper.terminal or ())}:
-                os.close(fd)
+        child = self._spawn()
         self._after_spawn(child)
         tree = self._tree = Tree(child.pid)
         self._oom_kills = out_of_memory_kills()[0]
@@ -309,16 +286,44 @@ class Attempt:
         try:
             self._claim()
         except Refusal:
-            child.refuse()
+            child.let_go()
             tree.end(grace_s=0, turn=self._keeper.turn)
-            os.close(child.status_fd)
             raise
         self._clock = time.monotonic()
         self._memory = MemoryWatch(job["memory_bytes"])
         self._aborts = AbortWatch(job["abort_on"], self._logs)
-        self._keeper.listen(child.status_fd, lambda: self._read_status(child.status_fd))
-        child.open_gate()
+        if child.status_fd is None:
+            self._announce()
+        else:
+            status_fd = child.status_fd
+            self._keeper.listen(status_fd, lambda: self._read_status(status_fd))
+            child.open_gate()
         return child, tree
+
+    def _spawn(self) -> Child:
+        job = self._job
+        stdio = self._open_stdio()
+        launch = Launch(
+            argv=job["argv"],
+            executable=job["executable"],
+            target=self._target,
+            environment={**job["environment"], JOB_VARIABLE: self._token},
+            directory=job["directory"],
+            stdio=stdio,
+            affinity=job["cpu_affinity"],
+            private_fds=self._keeper.private_fds,
+        )
+        try:
+            if not job["record_start"] and spawn_fast_can(launch):
+                return spawn_fast(launch)
+            return spawn(launch)
+        except StartError as error:
+            raise _start_failure(error.stage, error.number, job) from error
+        except OSError as error:
+            raise Refusal("spawn", f"no process could be made: {error.strerror}", error.errno) from error
+        finally:
+            for fd in set(stdio) - {self._keeper.null_fd, *(self._keeper.terminal or ())}:
+                os.close(fd)
 
     def _claim(self) -> None:
         """Nothing runs before its record says so: whoever finds the record as `lost` may start the run again."""
@@ -402,15 +407,16 @@ class Attempt:
             verdict.reason += _how_it_ended(ending)
         else:
             ending = self._end_leftovers(tree)
-        self._read_status(child.status_fd)
-        self._keeper.ignore(child.status_fd)
-        os.close(child.status_fd)
+        if child.status_fd is not None:
+            self._read_status(child.status_fd)
+            self._keeper.ignore(child.status_fd)
+            child.let_go()
         if ending.left:
             self._keeper.tainted = True  # the next job must not be blamed for them
             pids = ", ".join(map(str, ending.left))
             self._notes.append(f"could not be ended (stuck in the kernel or another user's): process {pids}")
         if self._failure is not None:
-            raise _start_failure(self._failure, self._job)
+            raise _start_failure(self._failure["stage"], self._failure["errno"], self._job)
         self._announce()
         outcome = self._measure(tree)
         if verdict is None:
@@ -547,7 +553,8 @@ class Attempt:
         rules, job = self._job["success"], self._job
         log = os.path.join(job["run_dir"], "logs", "check.log")
         if job["record_start"]:
-            self._write_interim({**self._record, **outcome, "state": RunState.RUNNING.value, "reason": "being checked"})
+            being = {"state": RunState.RUNNING.value, "reason": "its result is being checked", "ended_at": None}
+            self._write_interim({**self._record, **outcome, **being})
         try:
             child = self._spawn_check(rules["check"], log)
         except (Refusal, OSError) as error:
@@ -558,8 +565,10 @@ class Attempt:
             verdict.reason += _how_it_ended(tree.end(grace_s=job["grace_s"], turn=self._keeper.turn))
         elif not tree.is_empty:
             tree.end(grace_s=min(job["grace_s"], _LEFTOVER_GRACE_S), turn=self._keeper.turn)
-        failure = os.read(child.status_fd, 65536) if tree.is_empty else b""
-        os.close(child.status_fd)
+        failure = b""
+        if child.status_fd is not None and tree.is_empty:
+            failure = os.read(child.status_fd, 65536)
+        child.let_go()
         if verdict is not None:
             return verdict
         if failure:
@@ -571,9 +580,7 @@ class Attempt:
             return Verdict(RunState.SUCCEEDED, "")
         how = f"exit code {code}" if code > 0 else signal_name(-code)
         line = last_line(log)
-        return Verdict(
-            RunState.FAILED, f"success.check ended with {how}" + (f": {quote(line)}" if line else "")
-        )
+        return Verdict(RunState.FAILED, f"success.check ended with {how}" + (f": {quote(line)}" if line else ""))
 
     def _spawn_check(self, argv: list[str], log: str) -> Child:
         job = self._job
@@ -650,9 +657,7 @@ class Attempt:
         pause_s = 0.05
         while True:
             try:
-                replace_record(
-                    self._job["run_dir"], record, durable=careful, aside=RESERVE_NAME if careful else None
-                )
+                replace_record(self._job["run_dir"], record, durable=careful, aside=RESERVE_NAME if careful else None)
                 return None
             except OSError as error:
                 now = time.monotonic()
@@ -705,21 +710,20 @@ def _resolve(argv: list[str], directory: str, path: str | None) -> str:
         raise Refusal("exec", f"{argv[0] if argv else 'the command'}: {error.strerror}", error.errno) from error
 
 
-def _start_failure(facts: dict[str, Any], job: dict[str, Any]) -> Refusal:
-    number = facts["errno"]
+def _start_failure(stage: str, number: int, job: dict[str, Any]) -> Refusal:
     why = os.strerror(number)
-    if facts["stage"] == "directory":
-        return Refusal("directory", f"its directory {job['directory']} cannot be entered: {why}", number)
-    if facts["stage"] == "affinity":
+    if stage == "directory":
+        return Refusal(stage, f"its directory {job['directory']} cannot be entered: {why}", number)
+    if stage == "affinity":
         cpus = ",".join(map(str, job["cpu_affinity"]))
-        return Refusal("affinity", f"it cannot be bound to processors {cpus}: {why}", number)
-    if facts["stage"] == "exec":
+        return Refusal(stage, f"it cannot be bound to processors {cpus}: {why}", number)
+    if stage == "exec":
         if number == errno.ENOENT:
             why = "the interpreter that its first line (#!) names does not exist"
         elif number == errno.ENOEXEC:
             why = "it is no program for this machine, or a script without a first line that names its interpreter (#!)"
-        return Refusal("exec", f"{job['argv'][0]} cannot be executed: {why}", number)
-    return Refusal("start", f"its process could not be prepared: {facts.get('message') or why}", number)
+        return Refusal(stage, f"{job['argv'][0]} cannot be executed: {why}", number)
+    return Refusal(stage, f"its process could not be prepared: {why}", number)
 
 
 def _how_it_ended(ending: Ending) -> str:
@@ -767,9 +771,7 @@ def main(*, has_terminal: bool = False) -> None:
     os._exit(0)  # nothing is buffered here, and the driver waits for our end
 
 
-def main_forked(
-    control_fd: int, events_fd: int, message: dict[str, Any], target: Callable[[], object]
-) -> None:
+def main_forked(control_fd: int, events_fd: int, message: dict[str, Any], target: Callable[[], object]) -> None:
     """A keeper forked from the driver, for a Python callable; the caller ends the process when this returns."""
     import gc
 

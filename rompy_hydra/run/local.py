@@ -15,20 +15,21 @@ import threading
 import time
 import traceback
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rompy_hydra.errors import ConfigError, ExecutionError, MissingToolError, RompyHydraError, SiteError
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
-from rompy_hydra.record.store import RECORD_NAME, load_record, mark_lost, utc, write_record
+from rompy_hydra.record.store import load_record, mark_lost, utc, write_record
 from rompy_hydra.run import keeper as keeper_program
-from rompy_hydra.run.base import Job
+from rompy_hydra.run.base import Job, SuccessRules
 from rompy_hydra.run.follow import LogTail
 from rompy_hydra.run.processes import end_marked
 from rompy_hydra.run.spawn import find_executable
@@ -39,9 +40,7 @@ OutputSink = Callable[[str, bytes], None]
 _STREAM_INTERVAL_S = 0.05
 _STREAM_BYTES = 1 << 20
 _FAREWELL_S = 5.0
-_SIGNALS = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
-)  # fmt: skip
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those whose handlers raise, as a rule
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 # Appended, not inserted: a file of site-packages must not stand in for a module of the standard library.
 _KEEPER_CODE = (
@@ -63,9 +62,11 @@ class LocalExecutor:
     def __init__(self, *, stream_output: bool = False, on_output: OutputSink | None = None) -> None:
         self._sink = on_output or (_to_our_own_output if stream_output else None)
         self._idle: list[KeeperProcess] = []
+        self._is_closed = False
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._idle)  # an executor that nobody closed
 
-    def __enter__(self) -> LocalExecutor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +102,7 @@ class LocalExecutor:
 
         With `tell_start` the handle learns its `process` when it starts, else (cheaper, for thousands) not at all.
         """
-        check_startable(job)
+        executable = check_startable(job)
         token = os.urandom(8).hex()
         record = {
             **record,
@@ -112,7 +113,13 @@ class LocalExecutor:
         }
         if job.record_start:
             write_record(job.run_dir, record)
-        message = {"do": "run", "token": token, "job": _wire_job(job), "record": record, "tell_start": tell_start}
+        message = {
+            "do": "run",
+            "token": token,
+            "job": _wire_job(job, executable),
+            "record": record,
+            "tell_start": tell_start,
+        }
         try:
             if job.target is not None:
                 keeper = KeeperProcess.fork(json.loads(json.dumps(message)), job.target)
@@ -130,11 +137,8 @@ class LocalExecutor:
     def close(self) -> None:
         """Let go of the keepers: idle ones end now, busy ones when their job has ended and is recorded."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for keeper in idle:
-            keeper.close()
-        for keeper in idle:
-            keeper.bury(_FAREWELL_S)
+            self._is_closed = True
+        _close_all(self._idle)
 
     def _take(self) -> KeeperProcess:
         while True:
@@ -148,12 +152,21 @@ class LocalExecutor:
             keeper.bury(_FAREWELL_S)
 
     def _give_back(self, keeper: KeeperProcess) -> None:
-        if keeper.is_reusable:
-            with self._lock:
+        with self._lock:
+            is_kept = keeper.is_reusable and not self._is_closed
+            if is_kept:
                 self._idle.append(keeper)
-        else:
+        if not is_kept:
             keeper.close()
             keeper.bury(_FAREWELL_S)
+
+
+def _close_all(keepers: list[KeeperProcess]) -> None:
+    leaving = [keepers.pop() for _ in range(len(keepers))]
+    for keeper in leaving:
+        keeper.close()
+    for keeper in leaving:
+        keeper.bury(_FAREWELL_S)
 
 
 def wait_any(runs: Sequence[LocalRun], timeout_s: float | None = None) -> list[LocalRun]:
@@ -194,6 +207,8 @@ class LocalRun:
         self._refusal: RompyHydraError | None = None
         logs = {name: path for name, path in (("stdout", job.stdout), ("stderr", job.stderr)) if path}
         self._sink = sink
+        if logs.get("stderr") == logs.get("stdout"):
+            logs.pop("stderr", None)  # one file for both
         self._tails = {name: LogTail(path) for name, path in logs.items()} if sink else {}
 
     @property
@@ -374,7 +389,8 @@ class KeeperProcess:
             code = 1
             try:
                 for fd in (control_w, events_r, *_driver_fds):
-                    os.close(fd)
+                    with contextlib.suppress(OSError):  # another thread has just closed it
+                        os.close(fd)
                 keeper_program.main_forked(control_r, events_w, message, target)
                 code = 0
             except BaseException:  # noqa: BLE001 - this is the bottom of a process: above lies the driver's stack
@@ -405,8 +421,7 @@ class KeeperProcess:
                 raise
 
     def receive(self, timeout_s: float | None) -> bool:
-        """Append what it says to `events`, waiting at most `timeout_s`; False when it is gone and has nothing left to
-        say."""
+        """Append what it says to `events`, waiting at most `timeout_s`; False when it is gone and will say no more."""
         if self._is_closed:
             return False
         poll = select.poll()
@@ -471,19 +486,20 @@ class KeeperProcess:
                 os.close(fd)
 
 
-def check_startable(job: Job) -> None:
-    """Refuse a job that cannot be started here, before anything is written or started.
+def check_startable(job: Job) -> str:
+    """The file that the job's command is; refuses what cannot be started here, before anything is written or started.
 
     MissingToolError for a command that does not exist, ConfigError for everything else.
     """
-    if not Path("/proc/self/stat").exists():
+    if not _has_proc():
         raise MissingToolError("the local executor follows processes through /proc, which is not there: it needs Linux")
-    if not Path(job.directory).is_dir():
+    if not os.path.isdir(job.directory):  # noqa: PTH112 - thousands of times a second
         raise ConfigError(f"run {job.run_id}: its directory {job.directory} is not there or is no directory")
+    executable = ""
     if job.target is None:
         if not job.argv:
             raise ConfigError(f"run {job.run_id}: there is no command to run")
-        _require_executable(job, job.argv[0], "the command")
+        executable = _require_executable(job, job.argv[0], "the command")
     if job.success.check and "/" not in job.success.check[0]:
         _require_executable(job, job.success.check[0], "the command of success.check")
     for rule, patterns in (
@@ -497,7 +513,9 @@ def check_startable(job: Job) -> None:
             except re.error as error:
                 raise ConfigError(f"run {job.run_id}: {rule}: {pattern!r} is no regular expression: {error}") from error
         if patterns and job.stdout is None and job.stderr is None:
-            raise ConfigError(f"run {job.run_id}: {rule} searches the output, which is not kept (capture_output: false)")
+            raise ConfigError(
+                f"run {job.run_id}: {rule} searches the output, which is not kept (capture_output: false)"
+            )
     if job.cpu_affinity is not None:
         missing = sorted(set(job.cpu_affinity) - os.sched_getaffinity(0))
         if missing or not job.cpu_affinity:
@@ -507,11 +525,15 @@ def check_startable(job: Job) -> None:
                 f"we may use {have}"
             )
 
+    return executable
 
-def _require_executable(job: Job, name: str, what: str) -> None:
+
+def _require_executable(job: Job, name: str, what: str) -> str:
     path = job.environment.get("PATH")
     try:
-        find_executable(name, directory=job.directory, path=path)
+        if "/" in name or not path or not all(map(os.path.isabs, path.split(os.pathsep))):
+            return find_executable(name, directory=job.directory, path=path)
+        return _find_on_path(name, path)
     except FileNotFoundError as error:
         where = f"in {job.directory}" if "/" in name else f"on its PATH ({path})"
         raise MissingToolError(f"run {job.run_id}: {what} {name!r} does not exist {where}") from error
@@ -521,20 +543,35 @@ def _require_executable(job: Job, name: str, what: str) -> None:
         ) from error
 
 
-def _wire_job(job: Job) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _find_on_path(name: str, path: str) -> str:
+    # A program that is removed later is found missing by exec, with the same error.
+    return find_executable(name, directory="/", path=path)
+
+
+@lru_cache(maxsize=1)
+def _has_proc() -> bool:
+    return Path("/proc/self/stat").exists()
+
+
+_RULES = tuple(rule.name for rule in fields(SuccessRules))
+
+
+def _wire_job(job: Job, executable: str) -> dict[str, Any]:
     return {
         "run_dir": job.run_dir,
         "directory": job.directory,
         "argv": list(job.argv),
+        "executable": executable,
         "environment": dict(job.environment),
         "stdout": job.stdout,
         "stderr": job.stderr,
         "timeout_s": job.timeout_s,
         "memory_bytes": job.memory_bytes,
-        "cpu_affinity": None if job.cpu_affinity is None else list(job.cpu_affinity),
+        "cpu_affinity": job.cpu_affinity,
         "grace_s": job.grace_s,
-        "abort_on": list(job.abort_on),
-        "success": asdict(job.success),
+        "abort_on": job.abort_on,
+        "success": {name: getattr(job.success, name) for name in _RULES},
         "generated": dict(job.generated),
         "sha256_max_bytes": job.sha256_max_bytes,
         "record_start": job.record_start,
@@ -542,9 +579,9 @@ def _wire_job(job: Job) -> dict[str, Any]:
 
 
 def _record_failed_start(job: Job, record: dict[str, Any], reason: str) -> None:
-    if job.record_start:
-        with contextlib.suppress(SiteError):  # the error that is about to be raised tells more
-            write_record(job.run_dir, {**record, "state": RunState.FAILED.value, "reason": reason, "ended_at": utc()})
+    record = {**record, "state": RunState.FAILED.value, "reason": reason, "ended_at": utc()}
+    with contextlib.suppress(SiteError):  # the error that is about to be raised tells more
+        write_record(job.run_dir, record, durable=job.record_start)
 
 
 @lru_cache(maxsize=1)

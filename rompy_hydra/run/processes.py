@@ -4,8 +4,6 @@ The keeper is a *child subreaper* (prctl(2)): a descendant whose parent ends bec
 setsid or a double fork.  So "everything below the keeper" is the tree, and waitpid's ECHILD proves that it is empty.
 """
 
-# ruff: noqa: PTH - pathlib would double the keeper's start-up time
-
 from __future__ import annotations
 
 import ctypes
@@ -26,8 +24,8 @@ _KILL_PATIENCE_S = 10.0
 _STOP_ROUNDS = 50
 
 
-# Looked up once and called with plain numbers: the child does so between fork and exec, where every object it touches is
-# a page to copy (0.2 ms a job).
+# Looked up once and called with plain numbers: the child does so between fork and exec, where every object that it
+# touches is a page to copy (0.2 ms a job).
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 _SIGKILL = int(signal.SIGKILL)
 
@@ -95,8 +93,10 @@ def all_pids() -> list[int]:
 
 
 def marked_with(token: str) -> list[int]:
-    """Living processes of this user that carry the job's token in their environment; the last resort to find a tree
-    whose keeper is gone."""
+    """Living processes of this user that carry the job's token in their environment.
+
+    The last resort to find a tree whose keeper is gone.
+    """
     word = f"{JOB_VARIABLE}={token}".encode()
     found = []
     for pid in all_pids():
@@ -108,8 +108,10 @@ def marked_with(token: str) -> list[int]:
 
 
 def end_marked(token: str, main: ProcessIdentity | None, *, patience_s: float = 5.0) -> list[int]:
-    """Kill what a dead keeper left: processes that carry the token, those of the main process's session, and what is
-    below them.  Returns those that are still there after `patience_s`."""
+    """Kill what a dead keeper left; returns those that are still there after `patience_s`.
+
+    That is: processes that carry the token, those of the main process's session, and what is below them.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         left = set(marked_with(token))
@@ -222,11 +224,7 @@ class Tree:
         return living
 
     def _living(self) -> list[int]:
-        return [
-            pid
-            for pid in descendants(os.getpid())
-            if (stat := read_stat(pid)) is not None and not stat.is_dead
-        ]
+        return [pid for pid in descendants(os.getpid()) if (stat := read_stat(pid)) is not None and not stat.is_dead]
 
 
 class Ending:
@@ -243,9 +241,10 @@ class Ending:
 class MemoryWatch:
     """The memory of the tree below this process, sampled for next to nothing.
 
-    The sum of resident sizes counts shared pages once per process, so with several processes the proportional set size
-    (PSS) is asked for; it costs more and is never above the resident sum, so it is only asked when that sum is above the
-    peak so far.  Samples come quickly at first and then as seldom as keeps them under one percent of a processor.
+    The sum of resident sizes counts shared pages once per process, so with several processes the proportional set
+    size (PSS) is asked for; it costs more and is never above the resident sum, so it is only asked when that sum is
+    above the peak so far.  Samples come quickly at first and then as seldom as keeps them under one percent of a
+    processor.
     """
 
     def __init__(self, limit_bytes: int | None) -> None:
@@ -296,8 +295,10 @@ def _proportional_bytes(pids: list[int], resident: int) -> tuple[int, str]:
 
 
 def out_of_memory_kills() -> tuple[int, bool]:
-    """How often the kernel's out-of-memory killer struck, and whether that was in our own control group (else:
-    anywhere on the machine)."""
+    """How often the kernel's out-of-memory killer struck.
+
+    The second value tells whether that was in our own control group (else: anywhere on the machine).
+    """
     for path, key in _oom_counters():
         raw = read_proc(path)
         for line in raw.splitlines():

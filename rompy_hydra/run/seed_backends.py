@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
-
 class _SeedBackend:
     """One method, the seed's: run a model under a configuration and answer a bool."""
 

@@ -4,8 +4,6 @@ Every function answers with one sentence that names the rule and quotes what was
 The rules come as plain data (`SuccessRules` as a mapping), because the keeper evaluates them.
 """
 
-# ruff: noqa: PTH - pathlib would double the keeper's start-up time
-
 from __future__ import annotations
 
 import os
@@ -172,7 +170,7 @@ class LogScanner:
         self.is_at_end = len(chunk) < max_bytes
         data = self._rest + chunk.replace(b"\r", b"\n")
         if self.is_at_end and ended:
-            self._rest, data = b"", data
+            self._rest = b""
         else:
             cut = data.rfind(b"\n") + 1
             data, self._rest = data[:cut], data[cut:]

@@ -1,4 +1,4 @@
-"""Writing into a run directory: aside then renamed, never through a link, taken back when it fails, errors that name the path."""
+"""Writing into a run directory: aside then renamed, never through a link, taken back on failure, every path named."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from rompy_hydra.errors import SiteError
 
 _PARTIAL_PREFIX = ".rompy-hydra-"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class _Sized(Protocol):
-    @property
-    def size(self) -> int: ...
 
 
 def clashing(names: Iterable[Path]) -> list[Path]:
@@ -45,8 +39,8 @@ def undo() -> Iterator[list[Path]]:
 
 
 @contextmanager
-def site_error(path: Path, *, needs: _Sized | None = None) -> Iterator[None]:
-    """An OSError becomes a `SiteError` about `path`; on a full disk it says how many bytes `needs` has."""
+def site_error(path: Path, *, needs: int | None = None) -> Iterator[None]:
+    """An OSError becomes a `SiteError` about `path`; on a full disk it says how many bytes it `needs`."""
     try:
         yield
     except OSError as error:
@@ -54,7 +48,7 @@ def site_error(path: Path, *, needs: _Sized | None = None) -> Iterator[None]:
         if error.filename not in (None, str(path)):  # reading the template, for one
             said += f" ({error.filename})"
         if needs is not None and error.errno in _FULL:
-            said += f" ({needs.size} bytes are needed)"
+            said += f" ({needs} bytes are needed)"
         raise SiteError(f"cannot write {path}: {said}") from error
 
 
@@ -81,9 +75,8 @@ def create_aside(target: Path, made: list[Path], *, executable: bool = False) ->
     """A new file beside `target`, open for writing, to be renamed to it; its mode is what the umask leaves."""
     aside = aside_of(target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(aside, flags, 0o777 if executable else 0o666)
     made.append(aside)
-    return aside, descriptor
+    return aside, os.open(aside, flags, 0o777 if executable else 0o666)
 
 
 def aside_of(target: Path) -> Path:

@@ -160,7 +160,7 @@ def _stands(target: Path, file: RenderedFile) -> bool:
 
 def _write_aside(target: Path, file: RenderedFile, made: list[Path]) -> Path:
     """The content under another name in the target's directory, to be renamed."""
-    with site_error(target, needs=file):
+    with site_error(target, needs=len(file.content) if isinstance(file.content, bytes) else None):
         aside, descriptor = create_aside(target, made, executable=file.executable)
         with os.fdopen(descriptor, "wb") as out:
             if isinstance(file.content, bytes):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rompy_hydra.backends.config import DockerConfig
 from rompy_hydra.compose.bridge import to_plan
 from rompy_hydra.compose.invocation import compose_command
 from rompy_hydra.compose.sources import find_sources, packaged_dir
@@ -49,8 +50,9 @@ def test_every_resources_preset_composes(name: str) -> None:
 
 
 def test_production_chooses_docker_as_the_seed_does() -> None:
-    found = plan("env=production")
-    assert (found.spec.backend.type, found.spec.backend.cpu, found.spec.backend.memory) == ("docker", 16, "32g")
+    backend = plan("env=production").spec.backend
+    assert isinstance(backend, DockerConfig)
+    assert (backend.type, backend.cpu, backend.memory) == ("docker", 16, "32g")
 
 
 def test_the_command_line_wins_over_the_environment_s_backend() -> None:

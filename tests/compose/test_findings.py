@@ -12,9 +12,14 @@ from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.errors import ConfigError, Finding
 
 
-def findings(*overrides: str, config_dirs: tuple[str, ...] = (), environ: dict[str, str] | None = None) -> list[Finding]:
+def findings(
+    *overrides: str, config_dirs: tuple[str, ...] = (), environ: dict[str, str] | None = None
+) -> list[Finding]:
     with pytest.raises(ConfigError) as caught:
-        to_plan(compose_command(overrides, find_sources(config_dirs, environ=environ or {}), environ=environ or {}), cwd=Path("/x"))
+        to_plan(
+            compose_command(overrides, find_sources(config_dirs, environ=environ or {}), environ=environ or {}),
+            cwd=Path("/x"),
+        )
     return list(caught.value.findings)
 
 
@@ -118,9 +123,7 @@ def test_an_unknown_model_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_key_in_a_file_has_its_line_and_a_hint(tmp_path: Path) -> None:
-    conf = repository(
-        tmp_path, {"backend/mine.yaml": "defaults: [/packaged/backend/local, _self_]\n\ntimeuot: 60\n"}
-    )
+    conf = repository(tmp_path, {"backend/mine.yaml": "defaults: [/packaged/backend/local, _self_]\n\ntimeuot: 60\n"})
     (finding,) = findings("model=command", "backend=mine", config_dirs=(conf,))
     assert finding.key == "backend.timeuot"
     assert "did you mean 'timeout'" in finding.rule
@@ -157,7 +160,9 @@ def test_several_values_without_m_are_told_how_to_sweep() -> None:
 
 
 def test_a_secret_typed_on_the_command_line_is_in_no_finding() -> None:
-    text = "".join(str(f) for f in findings("model=command", "backend.env_vars.API_KEY.x=canary-1", "backend.pasword=canary-2"))
+    text = "".join(
+        str(f) for f in findings("model=command", "backend.env_vars.API_KEY.x=canary-1", "backend.pasword=canary-2")
+    )
     assert "canary-1" not in text
 
 

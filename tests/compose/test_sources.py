@@ -15,14 +15,15 @@ from rompy_hydra.compose.sources import find_sources, packaged_dir
 def repository(tmp_path: Path) -> Path:
     conf = tmp_path / "repo" / "conf"
     (conf / "backend").mkdir(parents=True)
-    (conf / "backend" / "local.yaml").write_text(
-        "defaults:\n  - /packaged/backend/local\n  - _self_\ntimeout: 120\n"
-    )
+    (conf / "backend" / "local.yaml").write_text("defaults:\n  - /packaged/backend/local\n  - _self_\ntimeout: 120\n")
     return conf
 
 
-def backend_of(conf: Path | str, *overrides: str):  # noqa: ANN201  # whatever the class is
-    return to_plan(compose_command(["model=command", *overrides], find_sources([str(conf)], environ={}), environ={}), cwd=Path("/x")).spec.backend
+def backend_of(conf: Path | str, *overrides: str):  # whatever the class is
+    return to_plan(
+        compose_command(["model=command", *overrides], find_sources([str(conf)], environ={}), environ={}),
+        cwd=Path("/x"),
+    ).spec.backend
 
 
 def test_a_users_option_shadows_the_packaged_one_and_extends_it(repository: Path) -> None:
@@ -39,9 +40,13 @@ def test_the_first_of_two_repositories_wins(repository: Path, tmp_path: Path) ->
     other.mkdir(parents=True)
     (other / "local.yaml").write_text("defaults: [/packaged/backend/local, _self_]\ntimeout: 240\n")
     (other / "more.yaml").write_text("defaults: [/packaged/backend/local, _self_]\ntimeout: 300\n")
-    composition = compose_command(["model=command"], find_sources([str(repository), str(other.parent)], environ={}), environ={})
+    composition = compose_command(
+        ["model=command"], find_sources([str(repository), str(other.parent)], environ={}), environ={}
+    )
     assert to_plan(composition, cwd=Path("/x")).spec.backend.timeout == 120
-    composition = compose_command(["model=command", "backend=more"], find_sources([str(repository), str(other.parent)], environ={}), environ={})
+    composition = compose_command(
+        ["model=command", "backend=more"], find_sources([str(repository), str(other.parent)], environ={}), environ={}
+    )
     assert to_plan(composition, cwd=Path("/x")).spec.backend.timeout == 300
 
 

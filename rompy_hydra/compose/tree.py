@@ -1,0 +1,54 @@
+"""Looking into a composed tree without resolving anything: OmegaConf has no public way, so its private one is used here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+
+def children(container: Any) -> Iterator[tuple[str | int, Any]]:
+    """(key, node) of a map or a list."""
+    keys: Any = range(len(container)) if isinstance(container, ListConfig) else list(container)
+    for key in keys:
+        yield key, container._get_node(key)
+
+
+def child(container: Any, part: str) -> Any:
+    """The node that a part of a dotted key leads to; None if there is none."""
+    if isinstance(container, ListConfig):
+        return (
+            container._get_node(int(part))
+            if part.isdigit() and is_branch(container) and int(part) < len(container)
+            else None
+        )
+    if isinstance(container, DictConfig) and is_branch(container):
+        return container._get_node(part, validate_access=False)
+    return None
+
+
+def is_branch(node: Any) -> bool:
+    """Whether a node is a map or a list that can be walked into (no interpolation, not null, not `???`)."""
+    return isinstance(node, (DictConfig, ListConfig)) and isinstance(node._content, (dict, list))
+
+
+def is_missing(node: Any) -> bool:
+    """Whether a node is `???`."""
+    return bool(node._is_missing())
+
+
+def written(node: Any) -> Any:
+    """A node's value as it is written: an interpolation stays one."""
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) and is_branch(node) else node._value()
+
+
+def leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of every value in a tree, branches included."""
+    for key, node in children(config):
+        path = f"{prefix}{key}"
+        yield path
+        if isinstance(node, DictConfig) and is_branch(node):
+            yield from leaves(node, f"{path}.")
