@@ -26,7 +26,6 @@ from rompy_hydra.record import store
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.local import LocalExecutor
 from rompy_hydra.workspace.layout import run_directory
-from rompy_hydra.workspace.render import write_workspace
 from rompy_hydra.workspace.template import get_template
 
 
@@ -97,7 +96,7 @@ class ModelRun:
         prepared = workflow.prepare(self._plan, target=self._target())
         layout = run_directory(self.output_dir, self.run_id)
         layout.run_dir.mkdir(parents=True, exist_ok=True)
-        write_workspace(layout, prepared.files)
+        workflow.fill_workspace(layout, prepared)
         generate = getattr(self._object, "generate", None)
         if callable(generate):
             generate(self)
@@ -177,6 +176,7 @@ class ModelRun:
         spec = spec.model_copy(update={"output_dir": Path.cwd() / spec.output_dir})
         return RunPlan(
             spec=spec,
+            base=Path.cwd(),
             parameters=parameters,
             template_directory=self._template_directory,
             config=redact(spec.model_dump(mode="json")),

@@ -8,6 +8,7 @@ owns the record until the run has ended.
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -31,7 +32,17 @@ from rompy_hydra.record.states import RunState
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
 from rompy_hydra.run.command import child_environment, command_words, find_program, run_argv
+from rompy_hydra.workspace.hashes import FileHashes
+from rompy_hydra.workspace.inputs import (
+    InputFile,
+    clashes_with_files,
+    find_inputs,
+    identify,
+    science_part,
+    template_names,
+)
 from rompy_hydra.workspace.layout import RunLayout, run_directory
+from rompy_hydra.workspace.placing import place_inputs
 from rompy_hydra.workspace.render import RenderedFile, render_workspace, write_workspace
 from rompy_hydra.workspace.template import Template, load_template
 
@@ -74,6 +85,7 @@ class Prepared:
     target: Callable[[], object] | None
     environment: Mapping[str, str]
     files: list[RenderedFile] = field(default_factory=list)
+    inputs: list[InputFile] = field(default_factory=list)
     science_id: str
     provenance: dict[str, Any]
 
@@ -97,6 +109,7 @@ def run(
     elsewhere.  A failed simulation is a result (the record's state), an impossible request is an error.
     """
     prepared = prepare(plan, target=target, render=workspace_dir is None)
+    spec = prepared.spec
     layout, finished = claim_directory(prepared)
     if finished is not None:
         if watch:
@@ -104,18 +117,14 @@ def run(
         return finished
     plan = prepared.plan.renamed(layout.run_dir.name)
     with new_run(layout, prepared) as record:
-        generated = write_workspace(layout, prepared.files)
+        generated = fill_workspace(layout, prepared)
         _write_hydra_files(layout, plan)
-        job = make_job(prepared, layout, generated, workspace_dir)
-        running = executor.start(job, record)
+        running = executor.start(make_job(prepared, layout, generated, workspace_dir), record)
     if watch:
         watch("started", layout)
     wait(running)
-    return postprocess(
-        RunRecord(layout.run_dir, store.read_record(layout.run_dir)),
-        plan.spec.postprocess.processor,
-        plan.spec.postprocess.options,
-    )
+    data = retry(prepared, layout, executor, lambda n: make_job(prepared, layout, generated, workspace_dir, attempt=n))
+    return postprocess(RunRecord(layout.run_dir, data), spec.postprocess.processor, spec.postprocess.options)
 
 
 def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render: bool = True) -> Prepared:
@@ -135,7 +144,12 @@ def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render
     program = None
     if argv:
         program = find_program(argv, path=environment["PATH"], install=_install_hint(spec))
-    files = render_workspace(template, _template_context(plan, resources)) if template is not None and render else []
+    inputs, names = identify_inputs(plan)
+    files: list[RenderedFile] = []
+    if template is not None and render:
+        files = render_workspace(template, _template_context(plan, resources, names))
+    if clashes := clashes_with_files(inputs, (file.path for file in files)):
+        raise ConfigError("an input and a file of the template have one name", clashes)
     origin = provenance.collect(repositories=plan.repositories, packages=packages, executable=program, argv=sys.argv)
     return Prepared(
         plan=plan,
@@ -144,7 +158,8 @@ def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render
         target=target,
         environment=environment,
         files=files,
-        science_id=_science_id(plan, template, origin),
+        inputs=inputs if render else [],
+        science_id=_science_id(plan, template, origin, inputs),
         provenance=origin,
     )
 
@@ -163,8 +178,27 @@ def _install_hint(spec: RunSpec) -> str | None:
     return f"type: {install}" if install else None
 
 
-def _template_context(plan: RunPlan, resources: SettledResources) -> dict[str, Any]:
+def identify_inputs(plan: RunPlan) -> tuple[list[InputFile], dict[str, Any]]:
+    """The inputs with their identities, and their names in the workspace; all that are missing are told at once."""
+    specs = plan.spec.model.inputs
+    if not specs:
+        return [], {}
+    found, findings = find_inputs(specs, base=plan.base, template_dir=plan.template_directory)
+    if findings:
+        raise ConfigError("the inputs are not as the configuration says", findings)
+    return identify(found, FileHashes()), template_names(specs, found)
+
+
+def fill_workspace(layout: RunLayout, prepared: Prepared) -> dict[str, tuple[int, int]]:
+    """Write the rendered files and place the inputs; what is there afterwards: name to (bytes, mtime in ns)."""
+    generated = write_workspace(layout, prepared.files)
+    return generated | place_inputs(layout, prepared.inputs)
+
+
+def _template_context(plan: RunPlan, resources: SettledResources, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "inputs": inputs,
+        "period": plan.spec.period,
         "parameters": plan.parameters,
         "resources": resources.model_dump(),
         "run_id": plan.run_id,
@@ -173,7 +207,7 @@ def _template_context(plan: RunPlan, resources: SettledResources) -> dict[str, A
     }
 
 
-def _science_id(plan: RunPlan, template: Template | None, origin: Mapping[str, Any]) -> str:
+def _science_id(plan: RunPlan, template: Template | None, origin: Mapping[str, Any], inputs: list[InputFile]) -> str:
     spec = plan.spec
     part = dict(marked(spec, "science"))
     part["model.parameters"] = plan.parameters
@@ -182,6 +216,7 @@ def _science_id(plan: RunPlan, template: Template | None, origin: Mapping[str, A
     executable = origin.get("executable") or {}
     content = {
         "template": template.sha256 if template is not None else None,
+        "inputs": science_part(inputs),
         "executable": executable.get("identity"),
         "packages": {name: origin["packages"].get(name) for name in spec.model.requires.packages},
     }
@@ -335,7 +370,9 @@ def _first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
         "config": plan.config,
         "resources": prepared.resources.model_dump(mode="json"),
         "provenance": prepared.provenance,
+        "inputs": [file.entry() for file in prepared.inputs],
         "outputs": [],
+        "attempts": [],
         "watcher": {"role": "driver", **ProcessIdentity.of().to_dict()},
         "job_token": secrets.token_hex(8),
     }
@@ -348,13 +385,48 @@ def _write_hydra_files(layout: RunLayout, plan: RunPlan) -> None:
             (layout.hydra / name).write_text(text, encoding="utf-8")
 
 
+def retry(prepared: Prepared, layout: RunLayout, executor: Executor, job_of: Callable[[int], Job]) -> dict[str, Any]:
+    """Try a run that ended badly again, as its configuration says; the record of the last attempt."""
+    rules = prepared.spec.retry
+    data = store.read_record(layout.run_dir)
+    if rules.attempts == 1 or not rules.wants(data["state"], data["exit_code"]):
+        return data
+    from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
+
+    again = Retrying(
+        stop=stop_after_attempt(rules.attempts),
+        wait=wait_exponential(multiplier=rules.wait, max=rules.max_wait),
+        retry=retry_if_result(lambda ended: rules.wants(ended["state"], ended["exit_code"])),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    attempts = itertools.count(1)
+
+    def one() -> dict[str, Any]:
+        number = next(attempts)
+        if number == 1:
+            return data  # the one that has ended already
+        before = store.read_record(layout.run_dir)
+        fill_workspace(layout, prepared)
+        wait(executor.start(job_of(number), {**_first_record(layout, prepared), "attempts": before["attempts"]}))
+        return store.read_record(layout.run_dir)
+
+    ended: dict[str, Any] = again(one)
+    return ended
+
+
 def make_job(
-    prepared: Prepared, layout: RunLayout, generated: Mapping[str, tuple[int, int]], workspace_dir: Path | None
+    prepared: Prepared,
+    layout: RunLayout,
+    generated: Mapping[str, tuple[int, int]],
+    workspace_dir: Path | None,
+    attempt: int = 1,
 ) -> Job:
-    """The plan in the terms of an operating system."""
+    """The plan in the terms of an operating system; a further attempt has logs of its own and may get more."""
     spec, backend = prepared.spec, prepared.spec.backend
     capture = getattr(backend, "capture_output", True)
     limits = [x for x in (backend.timeout, prepared.resources.time_limit) if x is not None]
+    longer, larger = spec.retry.factor("time_limit", attempt), spec.retry.factor("memory", attempt)
+    memory = prepared.resources.memory
     return Job(
         run_id=layout.run_dir.name,
         run_dir=str(layout.run_dir),
@@ -362,10 +434,10 @@ def make_job(
         argv=prepared.argv,
         target=prepared.target,
         environment=prepared.environment,
-        stdout=str(layout.stdout) if capture else None,
-        stderr=str(layout.stderr) if capture else None,
-        timeout_s=min(limits, default=None),
-        memory_bytes=prepared.resources.memory,
+        stdout=str(layout.log("stdout", attempt)) if capture else None,
+        stderr=str(layout.log("stderr", attempt)) if capture else None,
+        timeout_s=min(limits) * longer if limits else None,
+        memory_bytes=int(memory * larger) if memory is not None else None,
         cpu_affinity=affinity(spec, prepared.resources),
         abort_on=tuple(spec.model.abort_on),
         success=success_rules(spec),

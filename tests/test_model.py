@@ -137,7 +137,7 @@ class Model:
         self.seen: list[int] = []
 
     def run(self) -> Any:
-        print("printed by", os.getpid())  # noqa: T201
+        print("printed by", os.getpid())
         self.seen.append(os.getpid())
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -147,7 +147,7 @@ class Model:
 @pytest.mark.parametrize(
     ("answer", "good"), [(None, True), (True, True), (False, False), (ValueError("no wind"), False)]
 )
-def test_a_model_object_runs_in_a_child_process_of_its_own(tmp_path: Path, answer: Any, good: bool) -> None:  # noqa: FBT001
+def test_a_model_object_runs_in_a_child_process_of_its_own(tmp_path: Path, answer: Any, good: bool) -> None:
     model = Model(answer)
     run = ModelRun(run_id="r", output_dir=tmp_path, model=model)
     assert run.run() is good

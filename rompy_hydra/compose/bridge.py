@@ -39,6 +39,7 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
     template = composition.templates.get(spec.model.template or "")
     return RunPlan(
         spec=spec,
+        base=cwd,
         parameters=parameters,
         template_directory=template.directory if template else None,
         config=redact({**plain, "run_id": spec.run_id, "output_dir": str(spec.output_dir)}),

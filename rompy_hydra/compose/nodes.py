@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rompy_hydra.backends.registry import backend_types, config_class
+from rompy_hydra.plan.period import Period
 from rompy_hydra.plan.resources import Resources
 from rompy_hydra.plan.spec import ModelSpec, PostprocessSpec, RunSpec, SiteSpec
 from rompy_hydra.workspace.template import Template
@@ -85,6 +86,8 @@ def defaults_of(cls: type[BaseModel]) -> dict[str, Any]:
 
 def _plain(field: FieldInfo) -> Any:
     kind = field.annotation
+    if kind == Period | None:
+        return {**defaults_of(Period), "start": None}  # keys to set one by one; nothing said is no period
     if isinstance(kind, type) and issubclass(kind, BaseModel) and not field.is_required():
         return defaults_of(kind)  # without making one: that would build its validators
     value = field.get_default(call_default_factory=True, validated_data={})

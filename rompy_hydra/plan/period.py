@@ -236,7 +236,7 @@ class Period(BaseModel):
     and so is not written.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     calendar: Calendar = Field(
         "standard",

@@ -22,6 +22,7 @@ class RunPlan(HouseModel):
 
     spec: RunSpec
     parameters: dict[str, Any] = Field(default_factory=dict)
+    base: Path  # where relative inputs start: the directory the command was typed in
     template_directory: Path | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     overrides: tuple[str, ...] = ()

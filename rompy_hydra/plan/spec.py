@@ -27,8 +27,11 @@ from rompy_hydra.backends.config import (
 )
 from rompy_hydra.backends.registry import backend_types, config_class
 from rompy_hydra.errors import ConfigError, did_you_mean
+from rompy_hydra.plan.inputs import InputSpec
 from rompy_hydra.plan.names import ModelName, RunId
+from rompy_hydra.plan.period import Period
 from rompy_hydra.plan.resources import Resources
+from rompy_hydra.plan.retry import RetrySpec
 
 Identity = Literal["science", "execution", "none"]
 OnExisting = Literal["error", "new", "replace", "skip"]
@@ -124,6 +127,11 @@ class ModelSpec(FrozenModel):
     env_vars: EnvVars = Field(
         default_factory=dict, description="Variables the model itself needs.", json_schema_extra=mark("science")
     )
+    inputs: dict[Text, InputSpec] = Field(
+        default_factory=dict,
+        description="Files the model reads: name to {source, as, mode, required, identity}.",
+        json_schema_extra=mark("none"),
+    )
 
 
 class SiteSpec(FrozenModel):
@@ -166,6 +174,12 @@ def _backend(value: object) -> object:
     return cls.model_validate(value)
 
 
+def _no_period_if_nothing_is_said(value: object) -> object:
+    if isinstance(value, dict) and all(value.get(key) is None for key in ("start", "end", "duration", "interval")):
+        return None
+    return value
+
+
 class RunSpec(FrozenModel):
     """One run, whole.  Every key of a composed configuration is a field of this tree."""
 
@@ -183,6 +197,12 @@ class RunSpec(FrozenModel):
     backend: Annotated[SerializeAsAny[BaseBackendConfig], BeforeValidator(_backend)] = Field(
         ..., description="Where it runs."
     )
+    period: Annotated[Period | None, BeforeValidator(_no_period_if_nothing_is_said)] = Field(
+        None,
+        description="The time that is simulated, UTC: {start, end or duration, interval, calendar}.",
+        json_schema_extra=mark("science"),
+    )
+    retry: RetrySpec = Field(default_factory=RetrySpec, description="When a failed run is tried again.")
     site: SiteSpec = Field(default_factory=SiteSpec, description="What the place is.")
     postprocess: PostprocessSpec = Field(default_factory=PostprocessSpec, description="What happens afterwards.")
     env_vars: EnvVars = Field(

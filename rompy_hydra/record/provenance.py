@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rompy_hydra.redaction import redact_text
+from rompy_hydra.redaction import redact_override
 
 CORE_PACKAGES = ("rompy-hydra", "hydra-core", "omegaconf", "pydantic", "jinja2")
 _GIT_TIMEOUT_S = 20
@@ -37,7 +37,7 @@ def collect(
 
 def redact_argv(argv: Sequence[str]) -> list[str]:
     """A command line as it may be saved."""
-    return [redact_text(word) for word in argv]
+    return [redact_override(word) for word in argv]
 
 
 def _package_directory() -> Path:

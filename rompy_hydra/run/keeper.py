@@ -367,15 +367,13 @@ class Attempt:
 
     def _read_status(self, fd: int) -> None:
         """News from the child: it could not start; it started; what a callable made of it."""
+        is_at_end = False
         try:
             while part := os.read(fd, 65536):
                 self._said += part
+            is_at_end = True
         except BlockingIOError:
             pass
-        else:
-            self._keeper.ignore(fd)  # end of file
-            if not self._said:
-                self._announce()
         *lines, rest = bytes(self._said).split(b"\n")
         self._said = bytearray(rest)
         for facts in map(json.loads, lines):
@@ -385,6 +383,10 @@ class Attempt:
                 self._announce()
             else:
                 self._result = facts["result"]
+        if is_at_end:
+            self._keeper.ignore(fd)
+            if self._failure is None:
+                self._announce()
 
     def _announce(self) -> None:
         if not self._has_started:
@@ -745,8 +747,11 @@ def _open_log(path: str) -> int:
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, flags, 0o666)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, flags, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
 
 
 def _own_peak_bytes() -> int:

@@ -50,6 +50,7 @@ _KEEPER_CODE = (
 
 # The driver's ends of all keepers' pipes: a forked keeper must not hold them, or the others would miss our death.
 _driver_fds: set[int] = set()
+_unburied: list[int] = []
 
 
 class LocalExecutor:
@@ -350,6 +351,8 @@ class KeeperProcess:
         self._lock = threading.Lock()
         _driver_fds.update((control_fd, events_fd))
         os.set_blocking(events_fd, False)
+        # A handle that nobody waits for: its keeper is let go, and its exit status taken some time later.
+        self._abandoned = weakref.finalize(self, _abandon, pid, control_fd, events_fd, errors_fd)
 
     @classmethod
     def start(cls, *, has_terminal: bool = False) -> KeeperProcess:
@@ -460,6 +463,7 @@ class KeeperProcess:
             self._end = end + self._last_words()
             self.close()
             os.close(self._errors_fd)
+            self._abandoned.detach()
         return self._end
 
     def _reap(self) -> str | None:
@@ -481,9 +485,26 @@ class KeeperProcess:
     def _close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._abandoned.detach()
+            self._abandoned = weakref.finalize(self, _abandon, self.pid, self._errors_fd)
             for fd in (self._control_fd, self.events_fd):
                 _driver_fds.discard(fd)
                 os.close(fd)
+
+
+def _abandon(pid: int, *fds: int) -> None:
+    _unburied.append(pid)
+    for fd in fds:
+        _driver_fds.discard(fd)
+        os.close(fd)
+
+
+def _bury_abandoned() -> None:
+    for pid in list(_unburied):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                continue
+        _unburied.remove(pid)
 
 
 def check_startable(job: Job) -> str:
@@ -594,6 +615,7 @@ def _pipes() -> tuple[int, int, int, int, int]:
 
     All above 9, so that giving them their places in the keeper cannot write over one that is still needed.
     """
+    _bury_abandoned()
     pairs = [*os.pipe(), *os.pipe()]
     with tempfile.TemporaryFile() as file:
         pairs.append(file.fileno())

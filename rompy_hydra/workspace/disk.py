@@ -45,7 +45,9 @@ def site_error(path: Path, *, needs: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         said = error.strerror or str(error)
-        if error.filename not in (None, str(path)):  # reading the template, for one
+        if error.filename not in (None, str(path)) and _PARTIAL_PREFIX not in str(
+            error.filename
+        ):  # what is read, for one
             said += f" ({error.filename})"
         if needs is not None and error.errno in _FULL:
             said += f" ({needs} bytes are needed)"

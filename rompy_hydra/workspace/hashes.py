@@ -89,10 +89,11 @@ class FileHashes:
 
     def _whole(self, file: BinaryIO) -> str:
         digest = hashlib.sha256()
-        buffer = bytearray(_BLOCK)
-        while read := file.readinto(buffer):  # type: ignore[attr-defined]  # a buffered reader has it
-            digest.update(memoryview(buffer)[:read])
-            self.read_bytes += read
+        left = os.fstat(file.fileno()).st_size  # and no more: somebody may append faster than we read
+        while left and (block := file.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+            self.read_bytes += len(block)
         return digest.hexdigest()
 
     def _samples(self, file: BinaryIO) -> str:

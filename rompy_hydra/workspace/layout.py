@@ -34,15 +34,9 @@ class RunLayout:
         """The directory of the logs."""
         return self.run_dir / "logs"
 
-    @property
-    def stdout(self) -> Path:
-        """What the run printed."""
-        return self.logs / "stdout.log"
-
-    @property
-    def stderr(self) -> Path:
-        """What the run complained about."""
-        return self.logs / "stderr.log"
+    def log(self, stream: str, attempt: int = 1) -> Path:
+        """What an attempt printed: `stdout.log`, `stderr.log`; from the second attempt on `stdout.2.log`, …"""
+        return self.logs / (f"{stream}.log" if attempt == 1 else f"{stream}.{attempt}.log")
 
     @property
     def hydra(self) -> Path:

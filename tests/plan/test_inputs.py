@@ -31,7 +31,7 @@ def test_a_pinned_value_is_told_from_a_kind_of_identity():
 
 def test_it_cannot_be_changed():
     with pytest.raises(ValidationError):
-        InputSpec(source="a").mode = "copy"
+        InputSpec(source="a").mode = "copy"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

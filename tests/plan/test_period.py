@@ -18,7 +18,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rompy_hydra.units.durations import Duration
 from rompy_hydra.plan.period import (
     FILTERS,
     Calendar,
@@ -31,6 +30,7 @@ from rompy_hydra.plan.period import (
     swan_date,
     ww3_date,
 )
+from rompy_hydra.units.durations import Duration
 
 NAIVE = datetime(2023, 3, 26, 2, 30)
 NEW_YEAR = datetime(2023, 1, 1, tzinfo=UTC)

@@ -116,7 +116,12 @@ def test_line_that_was_altered_is_not_believed(file, cache):
 
 @pytest.mark.parametrize("kind", ["directory", "below a file", "device", "pipe"])
 def test_cache_that_cannot_be_used_is_done_without(file, tmp_path, kind):
-    cache = {"directory": tmp_path, "below a file": file / "cache", "device": Path("/dev/full"), "pipe": tmp_path / "pipe"}[kind]
+    cache = {
+        "directory": tmp_path,
+        "below a file": file / "cache",
+        "device": Path("/dev/full"),
+        "pipe": tmp_path / "pipe",
+    }[kind]
     os.mkfifo(tmp_path / "pipe")
     assert read_for(cache, file) == 1000
 
