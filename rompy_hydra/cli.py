@@ -270,7 +270,7 @@ def _summary(record: RunRecord) -> str:
         ("time", _times(data)),
         ("memory", _memory(data)),
         ("where", str(record.run_dir)),
-        ("logs", ", ".join(str(record.run_dir / p) for p in (data.get("logs") or {}).values()) or None),
+        ("logs", ", ".join(map(str, record.logs)) or None),
         ("outputs", _outputs(data)),
         ("after", _after(data)),
     ]

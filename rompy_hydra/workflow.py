@@ -9,7 +9,6 @@ owns the record until the run has ended.
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
 import shutil
 import sys
@@ -31,7 +30,9 @@ from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
-from rompy_hydra.run.command import child_environment, command_words, find_program, run_argv
+from rompy_hydra.run.command import child_environment
+from rompy_hydra.run.placement import choose_cpus, place
+from rompy_hydra.run.program import Program, find_run_program
 from rompy_hydra.workspace.hashes import FileHashes
 from rompy_hydra.workspace.inputs import (
     InputFile,
@@ -69,6 +70,11 @@ class RunRecord:
         return self.state is RunState.SUCCEEDED
 
     @property
+    def logs(self) -> list[Path]:
+        """The log files, where the record lies now (the record names them where they were written)."""
+        return [self.run_dir / "logs" / Path(path).name for path in (self.data.get("logs") or {}).values()]
+
+    @property
     def postprocess_failed(self) -> bool:
         """Whether a postprocessor ran and failed; the run's own state is untouched by it."""
         done = self.data.get("postprocess")
@@ -81,7 +87,7 @@ class Prepared:
 
     plan: RunPlan
     resources: SettledResources
-    argv: tuple[str, ...]
+    program: Program
     target: Callable[[], object] | None
     environment: Mapping[str, str]
     files: list[RenderedFile] = field(default_factory=list)
@@ -136,25 +142,27 @@ def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render
             f"the backend '{spec.backend.type}' can be composed and validated, but this version cannot run it yet; "
             "add backend=local to run on this machine"
         )
-    resources = settle(spec)
-    argv = () if target is not None else run_argv(spec, resources)
-    environment = child_environment(spec, resources)
+    resources = place(spec.resources, settle(spec))
+    env_files = [directory / ".env" for directory in (plan.base, *(r.parent for r in plan.repositories))]
+    environment = child_environment(spec, resources, env_files=env_files)
     template = load_template(plan.template_directory) if plan.template_directory is not None else None
-    packages = spec.model.requires.packages
-    program = None
-    if argv:
-        program = find_program(argv, path=environment["PATH"], install=_install_hint(spec))
+    program = Program(()) if target is not None else find_run_program(spec, resources, environment)
     inputs, names = identify_inputs(plan)
     files: list[RenderedFile] = []
     if template is not None and render:
         files = render_workspace(template, _template_context(plan, resources, names))
     if clashes := clashes_with_files(inputs, (file.path for file in files)):
         raise ConfigError("an input and a file of the template have one name", clashes)
-    origin = provenance.collect(repositories=plan.repositories, packages=packages, executable=program, argv=sys.argv)
+    origin = provenance.collect(
+        repositories=plan.repositories,
+        packages=spec.model.requires.packages,
+        executable=program.executable,
+        argv=sys.argv,
+    )
     return Prepared(
         plan=plan,
         resources=resources,
-        argv=argv,
+        program=program,
         target=target,
         environment=environment,
         files=files,
@@ -171,11 +179,6 @@ def settle(spec: RunSpec) -> SettledResources:
     if asked.ranks is None and mpiexec is not None and (said := launcher_ranks(mpiexec)):
         asked = asked.model_copy(update={"ranks": said})
     return asked.settle(spec.model.parallel)
-
-
-def _install_hint(spec: RunSpec) -> str | None:
-    install = spec.model.requires.install
-    return f"type: {install}" if install else None
 
 
 def identify_inputs(plan: RunPlan) -> tuple[list[InputFile], dict[str, Any]]:
@@ -363,7 +366,7 @@ def _first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
         "peak_memory_bytes": None,
         "model": plan.spec.model.name,
         "backend": plan.spec.backend.type,
-        "command": provenance.redact_argv(prepared.argv),
+        "command": provenance.redact_argv(prepared.program.argv),
         "logs": {},
         "overrides": list(plan.overrides),
         "choices": plan.choices,
@@ -431,43 +434,30 @@ def make_job(
         run_id=layout.run_dir.name,
         run_dir=str(layout.run_dir),
         directory=str(backend.working_dir or workspace_dir or layout.run_dir),
-        argv=prepared.argv,
+        argv=prepared.program.argv,
         target=prepared.target,
         environment=prepared.environment,
         stdout=str(layout.log("stdout", attempt)) if capture else None,
         stderr=str(layout.log("stderr", attempt)) if capture else None,
         timeout_s=min(limits) * longer if limits else None,
         memory_bytes=int(memory * larger) if memory is not None else None,
-        cpu_affinity=affinity(spec, prepared.resources),
+        cpu_affinity=choose_cpus(spec.resources, prepared.resources),
         abort_on=tuple(spec.model.abort_on),
-        success=success_rules(spec),
+        success=success_rules(prepared),
         generated=generated,
     )
 
 
-def affinity(spec: RunSpec, resources: SettledResources) -> tuple[int, ...] | None:
-    """The CPUs of a run that says how many it wants; None (all of ours) where nothing was said.
-
-    The first CPU rotates with our pid, so that runs started side by side do not all sit on CPU 0.
-    """
-    asked = spec.resources
-    ours = sorted(os.sched_getaffinity(0))
-    if not (asked.ranks or asked.threads or asked.cpus) or resources.cpus >= len(ours):
-        return None
-    first = os.getpid() % len(ours)
-    return tuple(sorted((ours + ours)[first : first + resources.cpus]))
-
-
-def success_rules(spec: RunSpec) -> SuccessRules:
+def success_rules(prepared: Prepared) -> SuccessRules:
     """The model's idea of success, in the executor's terms."""
-    rules = spec.model.success
+    rules = prepared.spec.model.success
     return SuccessRules(
         exit_codes=tuple(rules.exit_codes),
         files=tuple(rules.files),
         nonempty=tuple(rules.nonempty),
         log_has=tuple(rules.log_has),
         log_lacks=tuple(rules.log_lacks),
-        check=command_words(rules.check) if rules.check is not None else (),
+        check=prepared.program.check,
     )
 
 

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +311,18 @@ def test_a_missing_template_variable_names_template_file_and_line(tmp_path: Path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["conf", "templates"]
 
 
+@pytest.fixture
+def read_only_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "frozen", "size=64k") as mount:
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        yield mount
+
+
+def test_a_read_only_file_system_is_the_site_s_refusal(read_only_disk: Path) -> None:
+    done = rompy("run", "model=command", "backend.command=true", f"output_dir={read_only_disk}/out", cwd=Path("/"))
+    assert_refused(done, 4, f"{read_only_disk}/out", "Read-only file system", "output_dir")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write there")
 def test_a_directory_that_cannot_be_written_is_the_site_s_refusal(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
@@ -335,26 +349,28 @@ def test_an_output_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "x"
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path):
-    """A real file system of 64 KiB with no room left."""
-    mount = tmp_path / "small"
+@contextmanager
+def mounted(mount: Path, options: str) -> Iterator[Path]:
+    """A real file system in memory, made by root only."""
     mount.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True, text=True, check=False
-    )
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(mount)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         pytest.skip(f"cannot mount a small file system here: {made.stderr.strip()}")
     try:
-        with (mount / "filler").open("wb", buffering=0) as filler:
-            try:
-                while filler.write(b"x" * 4096):
-                    pass
-            except OSError:
-                pass
         yield mount
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB with no room left."""
+    with mounted(tmp_path / "small", "size=64k") as mount:
+        with (mount / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(b"x" * 4096):
+                pass
+        yield mount
 
 
 def test_a_full_disk_is_the_site_s_refusal_and_nothing_is_left(full_disk: Path) -> None:
@@ -414,6 +430,27 @@ def test_missing_secrets_are_named_all_at_once_before_anything_starts(tmp_path: 
     done = run_command("true", tmp_path, "env_vars.A=${secret:FIRST}", "env_vars.B=${secret:SECOND}")
     assert_refused(done, 2, "FIRST", "SECOND")
     assert is_clean(tmp_path)
+
+
+def test_a_secret_may_come_from_a_file_or_from_an_untracked_env_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("canary-1\n")
+    (tmp_path / ".env").write_text("OTHER='canary 2'\n")
+    (tmp_path / "expected").write_text("canary-1 canary 2\n")
+    done = run_command(
+        "'echo \"$A $B\" | cmp - ../../expected'", tmp_path, "env_vars.A=${secret:TOKEN}", "env_vars.B=${secret:OTHER}",
+        env={"TOKEN_FILE": str(tmp_path / "token")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "canary" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_an_env_file_that_git_tracks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TOKEN=canary\n")
+    for words in (["init", "-q"], ["add", "-f", ".env"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    done = run_command("true", tmp_path, "env_vars.A=${secret:TOKEN}")
+    assert_refused(done, 2, ".env", "git tracks it")
+    assert "canary" not in done.stderr
 
 
 # -- signals and the driver's death ------------------------------------------------------------------------------

@@ -250,9 +250,7 @@ class _Composer:
                     value=None,
                     rule=f"is no override: {_grammar_message(lines, text)}",
                     where=f"the override '{shown}'",
-                    mend="write key=value; quote a value with blanks or ,=()[]{}:$ in it: key='\"a, b\"'"
-                    if "=" in text
-                    else "write key=value",
+                    mend=_quoted(shown) if "=" in text else "write key=value",
                 )
             )
             return None
@@ -410,6 +408,13 @@ class _Composer:
                 )
             ],
         )
+
+
+def _quoted(text: str) -> str:
+    """How an override with a value that the grammar cannot read is typed in a shell: in quotes inside quotes."""
+    key, _, value = text.partition("=")
+    escaped = value.strip("'\"").replace('"', '\\"')
+    return f"write key=value, and quote what is not a plain word: '{key}=\"{escaped}\"'"
 
 
 def _parent_of(config: DictConfig, key: str) -> Any:

@@ -58,9 +58,9 @@ def register_schemas(invocation: str) -> None:
         ("model", ModelSpec),
         ("site", SiteSpec),
         ("postprocess", PostprocessSpec),
-        ("resources", Resources),
     ):
         _store("schema", group, f"_global_.{group}", lambda cls=cls: _node(defaults_of(cls), cls))  # type: ignore[misc]
+    _store("schema", "resources", "_global_.resources", lambda: _node(_resources(), Resources))
     for name in backend_types():
         _store("schema/backend", name, "_global_.backend", lambda name=name: _backend_node(name))  # type: ignore[misc]
 
@@ -72,6 +72,11 @@ def register_template(name: str, load: Callable[[], Template]) -> None:
         return _node(_merged(defaults_of(ModelSpec), load().defaults), ModelSpec)
 
     _store("template", name, "_global_.model", make)
+
+
+def _resources() -> dict[str, Any]:
+    # Whoever says `tasks` has said `ranks`, also for those that interpolate it.
+    return {**defaults_of(Resources), "ranks": "${.tasks}", "tasks": None}
 
 
 def _backend_node(name: str) -> DictConfig:

@@ -52,3 +52,12 @@ def leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
         yield path
         if isinstance(node, DictConfig) and is_branch(node):
             yield from leaves(node, f"{path}.")
+
+
+def ends(node: Any, path: str) -> Iterator[str]:
+    """Dotted keys of what is at the ends of a tree: values, and maps and lists that hold nothing or are lists."""
+    if isinstance(node, DictConfig) and is_branch(node) and len(node):
+        for key, inner in children(node):
+            yield from ends(inner, f"{path}.{key}")
+    else:
+        yield path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from rompy_hydra.backends.config import HouseModel, WholeNumber
@@ -12,13 +13,17 @@ from rompy_hydra.units.durations import Seconds
 
 Scalable = Literal["time_limit", "memory"]
 Retriable = Literal["failed", "timed_out", "out_of_memory", "lost"]
-_NONE = {"identity": "none"}
+_NONE: JsonDict = {"identity": "none"}
 
 
 def _factor(value: float) -> float:
     if not 1 <= value <= 100:
         raise PydanticCustomError("factor", "is a factor from 1 to 100")
     return value
+
+
+def _only_failed() -> list[Retriable]:
+    return ["failed"]
 
 
 class RetrySpec(HouseModel):
@@ -39,7 +44,7 @@ class RetrySpec(HouseModel):
         default_factory=list, description="Only these exit codes of a failed run; empty: all.", json_schema_extra=_NONE
     )
     on_states: list[Retriable] = Field(
-        default_factory=lambda: ["failed"],
+        default_factory=_only_failed,
         description="How a run must have ended: failed, timed_out, out_of_memory, lost.",
         json_schema_extra=_NONE,
     )

@@ -534,7 +534,7 @@ class Attempt:
             return self._with_memory_evidence(outcome, reason)
         if rules["check"]:
             return self._check(outcome)
-        return Verdict(RunState.SUCCEEDED, "")
+        return Verdict(RunState.SUCCEEDED, _why_it_succeeded(rules, outcome))
 
     def _with_memory_evidence(self, outcome: dict[str, Any], reason: str) -> Verdict:
         """A SIGKILL that we did not send may be the kernel's out-of-memory killer."""
@@ -579,7 +579,7 @@ class Attempt:
         assert tree.main_status is not None
         code = os.waitstatus_to_exitcode(tree.main_status)
         if code == 0:
-            return Verdict(RunState.SUCCEEDED, "")
+            return Verdict(RunState.SUCCEEDED, _why_it_succeeded(rules, outcome))
         how = f"exit code {code}" if code > 0 else signal_name(-code)
         line = last_line(log)
         return Verdict(RunState.FAILED, f"success.check ended with {how}" + (f": {quote(line)}" if line else ""))
@@ -672,6 +672,12 @@ class Attempt:
                     return f"{os.path.join(self._job['run_dir'], 'run.json')}: {error.strerror or error}"
             self._keeper.turn(pause_s)
             pause_s = min(pause_s * 2, 5.0)
+
+
+def _why_it_succeeded(rules: dict[str, Any], outcome: dict[str, Any]) -> str:
+    asked = [rule for rule in ("files", "nonempty", "log_has", "log_lacks", "check") if rules[rule]]
+    held = f", and its rules held ({', '.join(asked)})" if asked else ""
+    return f"it ended with exit code {outcome['exit_code']}{held}"
 
 
 class AbortWatch:

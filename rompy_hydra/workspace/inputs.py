@@ -110,7 +110,7 @@ def missing_inputs(specs: Mapping[str, InputSpec], *, base: Path, template_dir: 
     return find_inputs(specs, base=base, template_dir=template_dir)[1]
 
 
-def clashes_with_files(found: Iterable[FoundInput], files: Iterable[Path]) -> list[Finding]:
+def clashes_with_files(found: Iterable[FoundInput | InputFile], files: Iterable[Path]) -> list[Finding]:
     """Inputs that would lie where the template puts a file."""
     found, files = list(found), list(files)
     inputs = {item.name: item.input for item in found}
@@ -197,7 +197,7 @@ def _checked(key: str, spec: InputSpec, text: str, path: Path, *, is_listed: boo
         raise _wrong(key, text, f"{path} cannot be reached: {error.strerror}") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise _wrong(key, text, f"{path} is neither a file nor a directory")
-    if not os.access(real, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+    if not os.access(real, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0), effective_ids=True):
         raise _wrong(key, text, f"{path} cannot be read: permission denied")
     if spec.mode in ("link", "hardlink") and (run := _run_that_holds(real)) is not None:
         raise _wrong(

@@ -111,7 +111,7 @@ def _render_file(template: Template, relative: Path, context: Mapping[str, Any])
             source.open("rb").close()  # it must be readable now, not when half of the workspace is written
     except OSError as error:
         raise SiteError(f"cannot read the template file {source}: {error.strerror}") from error
-    return RenderedFile(_checked(name.removesuffix(SUFFIX), source), content, executable)
+    return RenderedFile(_checked(name.removesuffix(SUFFIX) if rendered else name, source), content, executable)
 
 
 def _checked(name: str, source: Path) -> Path:

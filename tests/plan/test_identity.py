@@ -8,8 +8,8 @@ from rompy_hydra.backends.config import DockerConfig, LocalConfig, SlurmConfig
 from rompy_hydra.plan.identity import marked, point_id, science_id, unmarked
 from rompy_hydra.plan.spec import RunSpec
 
-SCIENCE = {
-    RunSpec: {"model.template", "model.parameters", "model.command", "model.env_vars", "vars"},
+SCIENCE: dict[type, set[str]] = {
+    RunSpec: {"model.template", "model.parameters", "model.command", "model.env_vars", "vars", "period"},
     LocalConfig: {"command", "shell"},
     DockerConfig: {"image", "dockerfile", "build_context", "build_args", "executable"},
     SlurmConfig: {"command"},

@@ -23,7 +23,7 @@ MakeJob = Callable[..., Job]
 
 HOSTILE_VALUES = {
     "SPACES": "  two  spaces  ",
-    "QUOTES": "it's \"quoted\" `here`",
+    "QUOTES": 'it\'s "quoted" `here`',
     "COMMAND": "$(touch /tmp/rompy-hydra-was-here); rm -rf nothing",
     "NEWLINES": "one\ntwo\n",
     "UNICODE": "Größe → 水",
@@ -61,7 +61,8 @@ class ExecutorContract:
         job = make_job("echo out; echo err >&2; echo data > result.txt")
         outcome = run(executor, job)
         assert outcome.state is RunState.SUCCEEDED
-        assert (outcome.exit_code, outcome.signal, outcome.reason) == (0, None, "")
+        assert (outcome.exit_code, outcome.signal) == (0, None)
+        assert "exit code 0" in outcome.reason
         assert log(job) == b"out\n"
         assert log(job, "stderr") == b"err\n"
         assert outcome.logs == {"stdout": job.stdout, "stderr": job.stderr}
@@ -136,8 +137,8 @@ class ExecutorContract:
         assert Path(job.directory, "out.txt").read_text() == "here\n"
 
     def test_environment_arrives_byte_for_byte(self, executor: Executor, make_job: MakeJob) -> None:
-        job = make_job('for v in %s; do eval "printf %%s \\"\\$$v\\""; printf "\\0"; done' % " ".join(HOSTILE_VALUES))
-        job = make_job(job.argv[-1], environment={**job.environment, **HOSTILE_VALUES})
+        script = "".join(f"printf '%s\\0' \"${name}\"; " for name in HOSTILE_VALUES)
+        job = make_job(script, environment={**make_job("").environment, **HOSTILE_VALUES})
         assert run(executor, job).succeeded
         assert log(job) == b"".join(os.fsencode(value) + b"\0" for value in HOSTILE_VALUES.values())
         assert not Path("/tmp/rompy-hydra-was-here").exists()
@@ -171,3 +172,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)
+
+
+def names(directory: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())

@@ -1,0 +1,66 @@
+"""Hydra's configuration loader as our adapter uses it: it remembers what it read while it composed.
+
+Nobody then parses the overrides a second time, reads the defaults list again only to know which layer set a key of
+Hydra's own, or asks a repository that does not know the entries of `hydra.searchpath`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
+from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import DictConfig, OmegaConf
+
+from rompy_hydra.compose.hydra_keys import OPEN_MAPS
+from rompy_hydra.compose.tree import child, ends
+
+HYDRA_PROVIDER = "hydra"
+_SEARCH_PATH_PROVIDER = "hydra.searchpath"
+
+
+class Loader(ConfigLoaderImpl):
+    """`parsed` overrides, the repository `found` (with `hydra.searchpath`), and who else speaks for Hydra's part."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.parsed: list[Override] = []
+        self.found: IConfigRepository = self.repository
+        self.hydra_keys: list[str] = []
+        self.composed: DictConfig | None = None
+
+    @property
+    def absent_sources(self) -> list[ConfigSource]:
+        """Entries of `hydra.searchpath` that are not there."""
+        named = (s for s in self.found.get_sources() if s.provider.startswith(_SEARCH_PATH_PROVIDER))
+        return [source for source in named if not source.available()]
+
+    def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
+        answer = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        self.parsed, self.found = answer
+        return answer
+
+    def _process_config_searchpath(self, config_name: str | None, parsed_overrides: list[Override], repo: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an entry that is not there: a finding of ours, not a warning
+            super()._process_config_searchpath(config_name, parsed_overrides, repo)
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.hydra_keys = []
+        self.composed = super()._compose_config_from_defaults_list(defaults, repo)
+        for key in OPEN_MAPS:
+            part = OmegaConf.select(self.composed, key)
+            if isinstance(part, DictConfig):
+                OmegaConf.set_struct(part, value=False)
+        return self.composed
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        result = super()._load_single_config(default, repo)
+        if result.provider != HYDRA_PROVIDER and (node := child(result.config, "hydra")) is not None:
+            self.hydra_keys += ends(node, "hydra")
+        return result
