@@ -121,10 +121,11 @@ def run(
         if watch:
             watch("skipped", layout)
         return finished
-    plan = prepared.plan.renamed(layout.run_dir.name)
+    if layout.run_dir.name != plan.run_id:  # on_existing=new: files and record know the name that was free
+        prepared = prepare(plan.renamed(layout.run_dir.name), target=target, render=workspace_dir is None)
     with new_run(layout, prepared) as record:
         generated = fill_workspace(layout, prepared)
-        _write_hydra_files(layout, plan)
+        _write_hydra_files(layout, prepared.plan)
         running = executor.start(make_job(prepared, layout, generated, workspace_dir), record)
     if watch:
         watch("started", layout)

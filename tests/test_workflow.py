@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -107,6 +108,19 @@ def test_the_machine_s_time_zone_never_matters(tmp_path: Path, zone: str) -> Non
 def test_an_end_before_the_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not after its start"):
         run(tmp_path, model={"name": "m", "command": "true"}, period={"start": "2020-01-02", "end": "2020-01-01"})
+
+
+def test_a_run_under_the_next_free_name_renders_and_records_that_name(tmp_path: Path) -> None:
+    (tmp_path / "templates" / "t" / "workspace").mkdir(parents=True)
+    (tmp_path / "templates" / "t" / "template.yaml").write_text("model: {command: [cat, in.txt]}\n")
+    (tmp_path / "templates" / "t" / "workspace" / "in.txt.j2").write_text("{{ run_id }}\n")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "t.yaml").write_text("defaults: [/template/t, _self_]\n")
+    words = ["run", "model=t", "output_dir=out", "run_id=r", "on_existing=new"]
+    for _ in range(2):
+        subprocess.run([sys.executable, "-m", "rompy_hydra", *words], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "out" / "r-2" / "logs" / "stdout.log").read_text() == "r-2\n"
+    assert json.loads((tmp_path / "out" / "r-2" / "run.json").read_text())["config"]["run_id"] == "r-2"
 
 
 # -- retries -----------------------------------------------------------------------------------------------------

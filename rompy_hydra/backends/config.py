@@ -155,7 +155,8 @@ class HouseModel(BaseModel):
     def _with_hint(cls, problem: ErrorDetails) -> InitErrorDetails:
         kind: Any = problem["type"]
         if kind == "extra_forbidden" and len(problem["loc"]) == 1:
-            hint = did_you_mean(str(problem["loc"][0]), cls.model_fields)
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            hint = did_you_mean(str(problem["loc"][0]), known)
             kind = PydanticCustomError("extra_forbidden", "there is no such field; {hint}", {"hint": hint})
         elif kind not in _BUILTIN_ERRORS:
             kind = PydanticCustomError(kind, _message_template(problem["msg"]), problem.get("ctx"))

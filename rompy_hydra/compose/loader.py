@@ -54,7 +54,9 @@ class Loader(ConfigLoaderImpl):
         self.hydra_keys = []
         self.composed = super()._compose_config_from_defaults_list(defaults, repo)
         for key in OPEN_MAPS:
-            part = OmegaConf.select(self.composed, key)
+            part: Any = self.composed
+            for name in key.split("."):
+                part = child(part, name)
             if isinstance(part, DictConfig):
                 OmegaConf.set_struct(part, value=False)
         return self.composed

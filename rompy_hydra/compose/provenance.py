@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import DefaultsList
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
+from rompy_hydra.compose.loader import Loader
 from rompy_hydra.compose.nodes import PROVIDER
+from rompy_hydra.compose.search_path import PackagedSource, RepositorySource
 from rompy_hydra.redaction import redact_override
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FILE_SCHEMES = (RepositorySource.scheme(), PackagedSource.scheme(), "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,13 @@ class Provenance:
     """Answers `origin(key)` for one composition; files are read only when somebody asks."""
 
     def __init__(
-        self, loader: ConfigLoaderImpl, config_name: str, parsed: Sequence[Override], templates: dict[str, Path]
+        self, loader: Loader, config_name: str, parsed: Sequence[Override], templates: dict[str, Path]
     ) -> None:
         self._loader = loader
         self._config_name = config_name
         self._parsed = list(parsed)
         self._templates = templates
-        self._layers: list[ResultDefault] | None = None
+        self._list: DefaultsList | None = None
         self._trees: dict[Path, yaml.Node | None] = {}
 
     def origin(self, key: str) -> Origin:
@@ -56,6 +59,19 @@ class Provenance:
                 return Origin(where)
         return Origin(f"the default of {key}")
 
+    def chooser(self, group: str) -> str:
+        """Who chose the option of `group`: an override, or the line of a defaults list."""
+        for override in reversed(self._parsed):
+            if override.key_or_group == group:
+                return f"the override '{redact_override(override.input_line or group)}'"
+        found = self.defaults_list()
+        choice = found.overrides.override_metadata.get(group) if found is not None else None
+        parent = choice.containing_config_path if choice is not None else None
+        path = self.file_of(parent) if parent else None
+        if path is None:
+            return f"the defaults list of {parent or self._config_name}"
+        return f"{path}:{_line_of_choice(self._tree(path), group)}"
+
     def unset_mandatory(self, config_paths: set[str]) -> list[tuple[str, str]]:
         """(key, place) of every `???` in these options that nobody set afterwards."""
         found: list[tuple[str, str]] = []
@@ -68,20 +84,22 @@ class Provenance:
                     found.append((key, f"{path}:{line}"))
         return found
 
-    def _is_group(self, name: str) -> bool:
-        return bool(self._loader.repository.group_exists(name))
-
-    def _defaults(self) -> list[ResultDefault]:
-        if self._layers is None:
+    def defaults_list(self) -> DefaultsList | None:
+        """Hydra's own answer to what was composed, in which order; None if the composition itself failed."""
+        if self._list is None:
             lines = [o.input_line for o in self._parsed if o.input_line]
             try:
-                self._layers = list(
-                    self._loader.compute_defaults_list(self._config_name, lines, RunMode.MULTIRUN).defaults
-                )
+                self._list = self._loader.compute_defaults_list(self._config_name, lines, RunMode.MULTIRUN)
             except (HydraException, OmegaConfBaseException):
-                # The composition itself failed; that finding stands on its own, layers cannot be named.
-                self._layers = []
-        return self._layers
+                return None  # that finding stands on its own, layers cannot be named
+        return self._list
+
+    def _is_group(self, name: str) -> bool:
+        return bool(self._loader.found.group_exists(name))
+
+    def _defaults(self) -> list[ResultDefault]:
+        found = self.defaults_list()
+        return list(found.defaults) if found is not None else []
 
     def _position(self, layer: ResultDefault, parts: list[str]) -> str | None:
         package = [p for p in (layer.package or "").split(".") if p]
@@ -106,11 +124,11 @@ class Provenance:
 
     def file_of(self, config_path: str) -> Path | None:
         """The file that answers to a config path, None for a node of the ConfigStore."""
-        result = self._loader.repository.load_config(config_path)
-        if result is None or result.provider == PROVIDER or "://" not in result.path:
+        result = self._loader.found.load_config(config_path)
+        if result is None or result.provider == PROVIDER:
             return None
         scheme, _, location = result.path.partition("://")
-        if scheme == "pkg":
+        if scheme not in _FILE_SCHEMES:
             return None
         relative = config_path.removeprefix("packaged/") if result.provider == "packaged" else config_path
         path = Path(location)
@@ -122,6 +140,18 @@ class Provenance:
         if path not in self._trees:
             self._trees[path] = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
         return self._trees[path]
+
+
+def _line_of_choice(tree: yaml.Node | None, group: str) -> int:
+    """The line of a defaults list that says `override GROUP: option`; 1 if it cannot be told."""
+    for key_node, value_node in tree.value if isinstance(tree, yaml.MappingNode) else []:
+        if key_node.value != "defaults" or not isinstance(value_node, yaml.SequenceNode):
+            continue
+        for item in value_node.value:
+            name = item.value[0][0].value if isinstance(item, yaml.MappingNode) and item.value else ""
+            if name.split(" ")[-1].lstrip("/") == group:
+                return int(item.start_mark.line) + 1
+    return 1
 
 
 def _mandatory(node: yaml.Node | None, parts: list[str]) -> Iterator[tuple[list[str], int]]:

@@ -42,4 +42,5 @@ class RunPlan(HouseModel):
 
     def renamed(self, run_id: str) -> RunPlan:
         """The same plan under another name."""
-        return self.model_copy(update={"spec": self.spec.model_copy(update={"run_id": run_id})})
+        spec = self.spec.model_copy(update={"run_id": run_id})
+        return self.model_copy(update={"spec": spec, "config": {**self.config, "run_id": run_id}})

@@ -1,0 +1,231 @@
+"""What we make of Hydra's flags, keys and groups: each is honoured, or refused with a sentence; none is ignored.
+
+One table for the composer (which refuses), the command line (which has the flags), the docs and the tests.  It speaks
+of Hydra by name only: reading it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rompy_hydra.errors import Finding, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A flag, key or group of Hydra's.
+
+    `what` says what it does here, or why it is refused; `mend` what to write instead.  Where `only` names values, no
+    other value is honoured.
+    """
+
+    name: str
+    what: str
+    mend: str | None = None
+    only: tuple[Any, ...] = ()
+
+    @property
+    def honoured(self) -> bool:
+        """Whether there is a way to use it: what is refused has a mend, and no values that are all right."""
+        return self.mend is None or bool(self.only)
+
+    def allows(self, value: object) -> bool:
+        """Whether this value is honoured."""
+        return value in self.only if self.only else self.mend is None
+
+
+FLAGS: tuple[Word, ...] = (
+    Word("KEY=VALUE", "Hydra's override grammar: values, group choices, `+`, `++`, `~`; with `-m` also sweeps."),
+    Word("--help, -h", "Our own help. What Hydra shows there beside it: `--info defaults`, `--cfg job`."),
+    Word("--version", "The version of rompy-hydra; `--info all` names Hydra's."),
+    Word("--cfg, -c", "`job`, `hydra` or `all`: prints the composed configuration, runs nothing; no credential in it."),
+    Word("--resolve", "With `--cfg`: interpolations resolved."),
+    Word("--package, -p", "With `--cfg`: only this part."),
+    Word("--run, -r", "One run, which is the default."),
+    Word(
+        "--multirun, -m",
+        "With `--cfg`: previews every point of the sweep (Hydra refuses that) and tells what is wrong with any. "
+        "Running a sweep is not in this version.",
+    ),
+    Word(
+        "--info, -i",
+        "`all` (the default), `config`, `defaults`, `defaults-tree`, `plugins` or `searchpath`, for our composition.",
+    ),
+    Word("--config-name, -cn", "The root configuration, `config` if none is given."),
+    Word(
+        "--config-dir, -cd",
+        "A config repository of yours; may be repeated. Its options come before ours (in Hydra: after).",
+    ),
+    Word(
+        "--config-path, -cp",
+        "A config repository too, the first of all; relative to the current directory. "
+        "The packaged options stay available behind it.",
+    ),
+    Word(
+        "--shell-completion, -sc",
+        "`install=`, `uninstall=` or `query=` with `bash`, `zsh` or `fish`: `eval \"$(rompy-hydra -sc install=bash)\"`.",
+    ),
+    Word(
+        "--hydra-help",
+        "Hydra's help speaks of flags and groups that mean something else here.",
+        mend="see 'rompy-hydra run --help', --info and docs/hydra.md",
+    ),
+    Word(
+        "--experimental-rerun",
+        "A pickled configuration of Hydra's is not a record of ours.",
+        mend="give the overrides that stand in .hydra/overrides.yaml of the run",
+    ),
+)
+
+KEYS: tuple[Word, ...] = (
+    Word("hydra.run.dir", "The run's directory (its name becomes `run_id`); relative to the current directory."),
+    Word("hydra.sweep.dir", "The directory of a sweep; a single run has none, as in Hydra."),
+    Word("hydra.sweep.subdir", "The directory of a point below it."),
+    Word("hydra.searchpath", "More sources of options, searched last: directories or `pkg://module`."),
+    Word("hydra.job.name", "A name, for `${hydra:job.name}` and the log file of `hydra.job_logging`."),
+    Word(
+        "hydra.job.env_set",
+        "Variables of the run's environment, below every `env_vars` of ours; new keys need no `+`.",
+    ),
+    Word("hydra.job.env_copy", "Variables copied into it from the environment of the command; each must be set."),
+    Word(
+        "hydra.job.chdir",
+        "`true` is what we do: a run starts in its own directory, our process stays where it is.",
+        mend="leave it out; backend.working_dir is where a run starts",
+        only=(None, True),
+    ),
+    Word("hydra.job.config.override_dirname", "How `${hydra:job.override_dirname}` is put together."),
+    Word(
+        "hydra.job.override_dirname",
+        "It is made from the overrides.",
+        mend="set hydra.job.config.override_dirname, or use a key of your own below vars",
+    ),
+    Word("hydra.job.id", "It is given to each point of a sweep.", mend="use a key of your own below vars"),
+    Word("hydra.job.num", "It is given to each point of a sweep.", mend="use a key of your own below vars"),
+    Word("hydra.job.config_name", "It is read from the command line.", mend="use --config-name"),
+    Word(
+        "hydra.callbacks",
+        "Called in our process: `on_run_start`, `on_job_start`, `on_job_end`, `on_run_end`. The job is the run's own "
+        "process, so `task_function` is a stand-in and `job_return.return_value` is the run's record. What a callback "
+        "raises is told and not fatal, as in Hydra.",
+    ),
+    Word(
+        "hydra.job_logging",
+        "Python logging of our process, from the start of the job on: callbacks and postprocessors. Applied only if "
+        "you set it or choose an option of `hydra/job_logging`; else logging is left alone.",
+    ),
+    Word("hydra.hydra_logging", "The same, from the end of composing on."),
+    Word(
+        "hydra.verbose",
+        "`true` or names of loggers: their level is DEBUG, and `hydra.hydra_logging` is applied so that it is seen.",
+    ),
+    Word(
+        "hydra.output_subdir",
+        "`null`: no `.hydra/` in the run's directory. Another name is refused.",
+        mend="leave it out (.hydra), or set it to null",
+        only=(None, ".hydra"),
+    ),
+    Word(
+        "hydra.mode",
+        "`RUN`; `MULTIRUN` with `-m`.",
+        mend="add -m for a sweep",
+        only=(None, "RUN"),
+    ),
+    Word("hydra.sweeper.params", "Sweeps in a file, key to values, as Hydra's own sweeper has them; read with `-m`."),
+    Word(
+        "hydra.sweeper",
+        "Points are made by Hydra's grammar and by ours, not by a sweeper plug-in.",
+        mend="give the values as overrides with -m, or below hydra.sweeper.params",
+    ),
+    Word(
+        "hydra.launcher",
+        "Runs are started by a backend, not by a launcher plug-in.",
+        mend="choose where to run with backend=…",
+    ),
+    Word("hydra.help", "Our help is our own.", mend="leave it out"),
+    Word("hydra.hydra_help", "Our help is our own.", mend="leave it out"),
+    Word("hydra.overrides", "Hydra fills it in.", mend="give the overrides on the command line"),
+    Word("hydra.runtime", "Hydra fills it in.", mend="leave it out"),
+)
+
+GROUPS: tuple[Word, ...] = (
+    Word("hydra/output", "An option of yours may set any honoured key; Hydra's own sets the directories."),
+    Word("hydra/env", "An option of yours may set any honoured key; Hydra's own is empty."),
+    Word("hydra/callbacks", "See `hydra.callbacks`."),
+    Word("hydra/job_logging", "See `hydra.job_logging`."),
+    Word("hydra/hydra_logging", "See `hydra.hydra_logging`."),
+    Word(
+        "hydra/sweeper",
+        "`basic`: its grammar is ours. Another sweeper is refused.",
+        mend="give the values as overrides with -m, or below hydra.sweeper.params",
+        only=("basic",),
+    ),
+    Word(
+        "hydra/launcher",
+        "Runs are started by a backend, not by a launcher plug-in.",
+        mend="choose where to run with backend=…",
+    ),
+    Word("hydra/help", "Our help is our own.", mend="leave it out"),
+    Word("hydra/hydra_help", "Our help is our own.", mend="leave it out"),
+)
+
+# What Hydra itself chooses; another choice is the user's.
+DEFAULT_CHOICES: Mapping[str, str | None] = {
+    "hydra/output": "default",
+    "hydra/launcher": "basic",
+    "hydra/sweeper": "basic",
+    "hydra/help": "default",
+    "hydra/hydra_help": "default",
+    "hydra/hydra_logging": "default",
+    "hydra/job_logging": "default",
+    "hydra/callbacks": None,
+    "hydra/env": "default",
+}
+
+# Maps with free keys: a new key needs no `+`, as in the open maps of ours.
+OPEN_MAPS = ("hydra.job.env_set", "hydra.callbacks", "hydra.job_logging", "hydra.hydra_logging", "hydra.sweeper.params")
+
+_BY_NAME = {word.name: word for word in (*KEYS, *GROUPS)}
+
+
+def is_hydras(name: str) -> bool:
+    """Whether a key or group belongs to Hydra's part."""
+    return name == "hydra" or name.startswith(("hydra.", "hydra/"))
+
+
+def word_of(name: str) -> Word | None:
+    """The word that speaks for a dotted key (itself or the nearest above it) or for a group."""
+    while name and name not in _BY_NAME:
+        name = name.rpartition(".")[0]
+    return _BY_NAME.get(name)
+
+
+def flag(name: str) -> Word:
+    """The word of a flag by its long form."""
+    return next(word for word in FLAGS if word.name.split(", ")[0] == name)
+
+
+def refusals(
+    names: Iterable[str], value_of: Callable[[str], object], where: Callable[[str], str], *, sweeping: bool = False
+) -> Iterator[Finding]:
+    """A finding for each thing that a user set and we refuse; one for each word, however many keys below it are set.
+
+    `names` are dotted keys and groups, `value_of` gives what one is set to, `where` who set it.
+    """
+    told: set[str] = set()
+    for name in names:
+        word = word_of(name)
+        about = (word.name if word else name).replace("/", ".")  # hydra/launcher and hydra.launcher are one matter
+        value = value_of(name)
+        if about in told or (word and word.allows(value)) or (sweeping and (name, value) == ("hydra.mode", "MULTIRUN")):
+            continue
+        told.add(about)
+        if word is None:
+            yield Finding(
+                key=name, rule="Hydra has no such key to set", where=where(name), mend=did_you_mean(name, _BY_NAME)
+            )
+        else:
+            shown = None if not word.only else "null" if value is None else str(value).lower()
+            yield Finding(key=name, value=shown, rule=f"is not honoured: {word.what}", where=where(name), mend=word.mend)
