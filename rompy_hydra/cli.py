@@ -158,7 +158,9 @@ def _run(words: list[str]) -> int:
     if args.cfg:
         from rompy_hydra.compose.show import shown_config
 
-        print(shown_config(composition, args.cfg, package=args.package, resolve=args.resolve), end="")
+        print(
+            shown_config(composition, args.cfg, package=args.package, resolve=args.resolve, cwd=Path.cwd()), end=""
+        )
         return EXIT_OK
     from rompy_hydra.compose.bridge import to_plan
     from rompy_hydra.run.local import LocalExecutor

@@ -48,7 +48,7 @@ from rompy_hydra.workspace.render import RenderedFile, render_workspace, write_w
 from rompy_hydra.workspace.template import Template, load_template
 
 Watch = Callable[[str, RunLayout], None]
-"""Told what happens: an event (`started`, `skipped`) and the run's directory."""
+"""Told what happens: an event (`skipped`; or `starting`, `started`, `ended`) and the run's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def run(
     *,
     target: Callable[[], object] | None = None,
     workspace_dir: Path | None = None,
-    watch: Watch | None = None,
+    watch: Watch = lambda *_: None,
 ) -> RunRecord:
     """Run one plan to its end and hand back its record.
 
@@ -118,19 +118,19 @@ def run(
     spec = prepared.spec
     layout, finished = claim_directory(prepared)
     if finished is not None:
-        if watch:
-            watch("skipped", layout)
+        watch("skipped", layout)
         return finished
     if layout.run_dir.name != plan.run_id:  # on_existing=new: files and record know the name that was free
         prepared = prepare(plan.renamed(layout.run_dir.name), target=target, render=workspace_dir is None)
     with new_run(layout, prepared) as record:
         generated = fill_workspace(layout, prepared)
         _write_hydra_files(layout, prepared.plan)
+        watch("starting", layout)
         running = executor.start(make_job(prepared, layout, generated, workspace_dir), record)
-    if watch:
-        watch("started", layout)
+    watch("started", layout)
     wait(running)
     data = retry(prepared, layout, executor, lambda n: make_job(prepared, layout, generated, workspace_dir, attempt=n))
+    watch("ended", layout)
     return postprocess(RunRecord(layout.run_dir, data), spec.postprocess.processor, spec.postprocess.options)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rompy_hydra.backends.config import BaseBackendConfig, DockerConfig, LocalConfig, SlurmConfig
+    from rompy_hydra.backends.config import BackendConfig, BaseBackendConfig, DockerConfig, LocalConfig, SlurmConfig
     from rompy_hydra.backends.registry import get_available_backends
 
 _HOMES = {
+    "BackendConfig": "config",
     "BaseBackendConfig": "config",
     "LocalConfig": "config",
     "DockerConfig": "config",
@@ -16,7 +17,7 @@ _HOMES = {
     "get_available_backends": "registry",
 }
 
-__all__ = ["BaseBackendConfig", "DockerConfig", "LocalConfig", "SlurmConfig", "get_available_backends"]
+__all__ = ["BackendConfig", "BaseBackendConfig", "DockerConfig", "LocalConfig", "SlurmConfig", "get_available_backends"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,15 +7,15 @@ One coercion policy for Python, files and the command line:
 * a number may be written as numeric text (`"4"`, as it comes from an environment variable);
 * a boolean is never a number, and only `true`/`false` are booleans;
 * unknown fields are refused with the nearest known one.
+
+What looks like a credential is in no `repr`, `str`, dump or error of these classes; the attributes hold it.
 """
 
 from __future__ import annotations
 
-import math
-import re
-import shlex
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,38 +23,33 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictStr,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 from pydantic_core.core_schema import ErrorType
 
+from rompy_hydra.backends import forms
+from rompy_hydra.backends.forms import fits
 from rompy_hydra.errors import did_you_mean
-from rompy_hydra.redaction import redact
+from rompy_hydra.redaction import REDACTED, looks_like_credential, redact, redact_text
 from rompy_hydra.units.durations import parse_duration, parse_slurm_time
-from rompy_hydra.units.sizes import parse_memory
+from rompy_hydra.units.sizes import MINIMUM_MEMORY, parse_memory
 
 if TYPE_CHECKING:
     from typing import Self
 
+_UNKNOWN_FIELD = "Extra inputs are not permitted"
 _BUILTIN_ERRORS = frozenset(get_args(ErrorType))
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_VOLUME_MODES = frozenset({"ro", "rw", "z", "Z", "cached", "delegated", "consistent", "nocopy"}) | {
-    f"{propagation}" for r in ("", "r") for propagation in (f"{r}shared", f"{r}slave", f"{r}private")
-}
-_VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+\Z")
-_IMAGE = re.compile(
-    r"(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::\d+)?)/)?"  # registry
-    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"  # repository
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"  # tag
-    r"(?:@sha256:[0-9a-f]{64})?\Z"  # digest
-)
 
 
 def _mark(identity: str) -> dict[str, Any]:
@@ -78,27 +73,35 @@ def check_text(value: object) -> object:
     return value
 
 
+# -- the kinds of fields -----------------------------------------------------------------------------------------
+
+
 def _env_name(name: str) -> str:
-    if not _ENV_NAME.match(name):
+    if not name:
+        raise PydanticCustomError("env_name", "Environment variable keys cannot be empty")
+    if not fits(forms.ENV_NAME, name):
         raise PydanticCustomError(
-            "env_name", "'{name}' is no name of an environment variable (letters, digits, _)", {"name": name}
+            "env_name",
+            "'{name}' is no name of an environment variable (letters, digits, _; no digit first)",
+            {"name": name},
         )
     return name
 
 
-def _timeout_seconds(value: object) -> object:
-    if value is None or isinstance(value, bool):
-        return _no_bool(value)
-    seconds = parse_duration(value).total_seconds()
-    if not math.isfinite(seconds) or seconds != int(seconds):
-        raise PydanticCustomError("whole_seconds", "must be whole seconds")
-    return int(seconds)
+def _env_value(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("env_value", "has no value (null); is the variable that it is read from set?")
+    return check_text(value)
 
 
-def _memory_text(value: object) -> object:
-    if value is not None:
-        parse_memory(value)
-    return value
+def _no_placeholder(values: dict[str, str]) -> dict[str, str]:
+    """A dump with credentials taken out must not come back as if it were whole."""
+    for name, value in values.items():
+        if value == REDACTED and looks_like_credential(name):
+            raise PydanticCustomError(
+                "redacted", "the value of {name} was taken out; give it again, or ${{secret:{name}}}", {"name": name}
+            )
+    return values
 
 
 def _command(value: object) -> object:
@@ -107,78 +110,288 @@ def _command(value: object) -> object:
         check_text(value)
         if not value.strip():
             raise PydanticCustomError("empty_command", "must not be empty; leave it out (null) for the model's own")
+        _no_placeholder_in(value)
     elif isinstance(value, (list, tuple)):
         if not value or not isinstance(value[0], str) or not value[0].strip():
             raise PydanticCustomError("empty_command", "a command list must start with the program's name")
         for part in value:
             check_text(part)
         return list(value)
+    else:
+        check_text(value)
     return value
 
 
+def _no_placeholder_in(command: str) -> None:
+    if REDACTED in command and redact_text(plain := command.replace(REDACTED, "x")) != plain:
+        raise PydanticCustomError(
+            "redacted", "a credential was taken out of it ({mark}); give it again", {"mark": REDACTED}
+        )
+
+
 def _launcher(value: object) -> object:
-    checked = _command(value)
-    if isinstance(checked, str):
-        try:
-            shlex.split(checked)
-        except ValueError as error:
-            raise PydanticCustomError("quoting", "cannot be split into words: {why}", {"why": str(error)}) from None
-    return checked
+    checked = _command(value) if value != "" else value
+    if isinstance(checked, str) and not fits(forms.LAUNCHER, checked):
+        raise PydanticCustomError("quoting", "cannot be split into words: close the quotes, escape no end")
+    return checked or None
+
+
+def _timeout_seconds(value: object) -> object:
+    if value is None or isinstance(value, (bool, int)):
+        return _no_bool(value)
+    if isinstance(value, str) and fits(forms.TIMEOUT, value):
+        return int(parse_duration(value).total_seconds())
+    seconds = parse_duration(value).total_seconds()
+    if seconds != int(seconds):
+        raise PydanticCustomError("whole_seconds", "must be whole seconds")
+    if isinstance(value, str) and 60 <= seconds <= 86400:
+        raise PydanticCustomError("timeout", "write seconds (3600), or as '90m', '2h', '1h30m' or '1:30:00'")
+    return int(seconds)
+
+
+def _memory(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    parse_memory(value)
+    if isinstance(value, str) and not fits(forms.MEMORY, value):
+        raise PydanticCustomError("memory", "write it as '512m', '1.5g' or '2gb', with three decimals at most")
+    return value
+
+
+def _cpu(value: object) -> object:
+    if value is None or _no_bool(value) is None:
+        return None
+    if isinstance(value, str):
+        if not fits(forms.CPU, value):
+            raise PydanticCustomError("cpu", "must be a number between 1 and 128")
+        return float(value) if "." in value else int(value)
+    if isinstance(value, (int, float)):
+        if not value >= 1:  # NaN too
+            raise PydanticKnownError("greater_than_equal", {"ge": 1})
+        if value > 128:
+            raise PydanticKnownError("less_than_equal", {"le": 128})
+    return value
+
+
+def _count(pattern: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if isinstance(value, str):
+            if not fits(pattern, value):
+                raise PydanticCustomError("count", "must be a whole number in the allowed range, written in digits")
+            return int(value)
+        return _no_bool(value)
+
+    return check
+
+
+def _form(pattern: str, message: str) -> AfterValidator:
+    """Text of one form; `{value}` stands for the text in the message."""
+
+    def check(value: str) -> str:
+        if not fits(pattern, value):
+            raise PydanticCustomError("form", message, {"value": value})
+        return value
+
+    return AfterValidator(check)
+
+
+def _text_schema(pattern: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, **more})
+
+
+def _path(value: object) -> object:
+    check_text(value)
+    if value == "":
+        raise PydanticCustomError("path", "must not be empty; leave it out (null) for the default")
+    return value
 
 
 BackendClass = type[Any]  # a name of its own: inside the classes, `type` is a field
-Text = Annotated[StrictStr, BeforeValidator(check_text)]
-EnvVars = dict[Annotated[StrictStr, AfterValidator(_env_name)], Text]
-Command = Annotated[StrictStr | list[StrictStr], BeforeValidator(_command)]
-Launcher = Annotated[StrictStr | list[StrictStr], BeforeValidator(_launcher)]
+Text = Annotated[StrictStr, BeforeValidator(check_text), WithJsonSchema({"type": "string", "pattern": forms.TEXT})]
+EnvVars = Annotated[
+    dict[Annotated[StrictStr, AfterValidator(_env_name)], Annotated[StrictStr, BeforeValidator(_env_value)]],
+    AfterValidator(_no_placeholder),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": forms.ENV_NAME},
+            "additionalProperties": {"type": "string", "pattern": forms.TEXT},
+        }
+    ),
+]
+_WORDS_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "prefixItems": [{"type": "string", "pattern": forms.NOT_BLANK}],
+    "items": {"type": "string", "pattern": forms.TEXT},
+}
+Command = Annotated[
+    StrictStr | list[StrictStr],
+    BeforeValidator(_command),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": forms.NOT_BLANK}, _WORDS_SCHEMA]}),
+]
+Launcher = Annotated[
+    StrictStr | list[StrictStr] | None,
+    BeforeValidator(_launcher),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": forms.LAUNCHER}, _WORDS_SCHEMA, {"type": "null"}]}),
+]
 WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
-_TIMEOUT_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 60, "maximum": 86400}, {"type": "string"}]}
+HostPath = Annotated[
+    Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "format": "path", "pattern": forms.PATH})
+]
+Cpu = Annotated[
+    int | float,
+    BeforeValidator(_cpu),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 1, "maximum": 128}, {"type": "string", "pattern": forms.CPU}]}
+    ),
+]
+MemoryText = Annotated[
+    StrictStr | int,
+    BeforeValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": forms.MEMORY, "maxLength": 64},
+                {"type": "integer", "minimum": MINIMUM_MEMORY},
+            ]
+        }
+    ),
+]
+Word = Annotated[Text, _form(forms.WORD, "must be one word without blanks or line ends"), _text_schema(forms.WORD)]
+Line = Annotated[
+    Text, _form(forms.LINE, "must be one line without control characters, and not blank"), _text_schema(forms.LINE)
+]
+Image = Annotated[
+    Text,
+    Field(max_length=512),
+    _form(forms.IMAGE, "'{value}' is no image name (name[:tag][@sha256:…], the name in small letters)"),
+    _text_schema(forms.IMAGE, maxLength=512),
+]
+Dockerfile = Annotated[Path, BeforeValidator(_path), _text_schema(forms.DOCKERFILE, format="path")]
+User = Annotated[Text, _form(forms.USER, "must be a user: `name`, `uid` or `uid:gid`"), _text_schema(forms.USER)]
+Network = Annotated[Text, _form(forms.NETWORK, "must be the name of a network"), _text_schema(forms.NETWORK)]
+Volume = Annotated[StrictStr, BeforeValidator(check_text), _text_schema(forms.VOLUME)]
+MailType = Annotated[
+    Text, _form(forms.MAIL_TYPE, "must be of sbatch's mail types, as `END,FAIL`"), _text_schema(forms.MAIL_TYPE)
+]
+Option = Annotated[
+    Text, _form(forms.OPTION, "must be one option of sbatch, as `--exclusive`"), _text_schema(forms.OPTION)
+]
+
+
+def _count_schema(pattern: str, most: int) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": most}, {"type": "string", "pattern": pattern}]}
+    )
+
+
+Nodes = Annotated[
+    int, BeforeValidator(_count(forms.UP_TO_100)), Field(ge=1, le=100), _count_schema(forms.UP_TO_100, 100)
+]
+Tasks = Annotated[
+    int,
+    BeforeValidator(_count(forms.UP_TO_A_MILLION)),
+    Field(ge=1, le=1_000_000),
+    _count_schema(forms.UP_TO_A_MILLION, 1_000_000),
+]
+CpusPerTask = Annotated[
+    int, BeforeValidator(_count(forms.UP_TO_128)), Field(ge=1, le=128), _count_schema(forms.UP_TO_128, 128)
+]
+Timeout = Annotated[
+    int,
+    BeforeValidator(_timeout_seconds),
+    Field(ge=60, le=86400),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 60, "maximum": 86400},
+                {"type": "string", "pattern": forms.TIMEOUT},
+            ]
+        }
+    ),
+]
+
+
+# -- what all classes share --------------------------------------------------------------------------------------
 
 
 class HouseModel(BaseModel):
-    """What all our pydantic classes share: unknown fields are refused with a hint, inputs stay out of errors."""
+    """What all our pydantic classes share: unknown fields are refused with a hint, credentials stay out of errors."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _hint_at_unknown_fields(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _say_it_better(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return handler(data)
         except ValidationError as error:
             problems = error.errors(include_url=False)
-            if not any(p["type"] == "extra_forbidden" and len(p["loc"]) == 1 for p in problems):
-                raise
-            raise ValidationError.from_exception_data(error.title, [cls._with_hint(p) for p in problems]) from None
+            raise ValidationError.from_exception_data(
+                error.title, [cls._better(p) for p in problems], hide_input=True
+            ) from None
 
     @classmethod
-    def _with_hint(cls, problem: ErrorDetails) -> InitErrorDetails:
+    def _better(cls, problem: ErrorDetails) -> InitErrorDetails:
         kind: Any = problem["type"]
-        if kind == "extra_forbidden" and len(problem["loc"]) == 1:
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            hint = did_you_mean(str(problem["loc"][0]), known)
-            kind = PydanticCustomError("extra_forbidden", "there is no such field; {hint}", {"hint": hint})
-        elif kind not in _BUILTIN_ERRORS:
-            kind = PydanticCustomError(kind, _message_template(problem["msg"]), problem.get("ctx"))
-        details: InitErrorDetails = {"type": kind, "loc": problem["loc"], "input": problem["input"]}
-        if isinstance(kind, str) and "ctx" in problem:
-            details["ctx"] = problem["ctx"]
+        location, context = problem["loc"], problem.get("ctx")
+        is_credential = any(isinstance(part, str) and looks_like_credential(part) for part in location)
+        if kind == "extra_forbidden" and len(location) == 1 and problem["msg"] == _UNKNOWN_FIELD:
+            hint = did_you_mean(str(location[0]), cls.model_fields)
+            kind = PydanticCustomError(
+                "extra_forbidden", f"{_UNKNOWN_FIELD}: there is no such field; {{hint}}", {"hint": hint}
+            )
+        elif kind not in _BUILTIN_ERRORS or problem["msg"].startswith(f"{_UNKNOWN_FIELD}: "):
+            message = problem["msg"]
+            if is_credential and context:
+                for shown in map(str, context.values()):
+                    message = message.replace(shown, REDACTED) if shown and shown not in location else message
+                context = None
+            kind = PydanticCustomError(kind, _rendered(message), context)
+        details: InitErrorDetails = {"type": kind, "loc": location, "input": _without_secrets(problem, is_credential)}
+        if isinstance(kind, str) and context is not None:
+            details["ctx"] = context
         return details
 
     def __repr_args__(self) -> Any:
         for name, value in super().__repr_args__():
-            yield name, redact(value, name or "")
+            yield name, _shown(value, name or "")
 
 
-def _message_template(message: str) -> Any:
+def _rendered(message: str) -> Any:
     return message  # pydantic asks for a literal; a message that was rendered already holds no placeholders
 
 
-class BaseBackendConfig(HouseModel):
-    """What every backend has.  Assignment validates the whole; a refused one leaves the object as it was."""
+def _without_secrets(problem: ErrorDetails, is_credential: bool) -> Any:
+    return REDACTED if is_credential else _shown(problem["input"], str(problem["loc"][-1]) if problem["loc"] else "")
 
-    type: str = Field("base", description="Which backend this is.")
-    timeout: Annotated[int, Field(ge=60, le=86400)] | None = Field(
+
+def _shown(value: Any, key: str) -> Any:
+    """A value as it may be shown: credentials by their key, and inside of commands, are gone."""
+    return _clean_texts(redact(value, key))
+
+
+def _clean_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, dict):
+        return {key: _clean_texts(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean_texts(inner) for inner in value]
+    return value
+
+
+class BaseBackendConfig(HouseModel):
+    """What every backend has.  Assignment validates the whole; a refused one leaves the object as it was.
+
+    A class of your own needs no `type`: the name of its entry point is its type.
+    """
+
+    type: Text = Field("", description="Which backend this is.")
+    timeout: Timeout | None = Field(
         None,
         description="Wall-clock limit in seconds, 60 to 86400, or a duration such as 2h; null: no limit by us.",
         json_schema_extra=_mark("none"),
@@ -188,48 +401,99 @@ class BaseBackendConfig(HouseModel):
         description="Variables added to the run's environment; text to text.",
         json_schema_extra=_mark("none"),
     )
-    working_dir: Path | None = Field(
-        None,
-        description="Where the command runs, if not in the run's own directory; must exist.",
-        json_schema_extra=_mark("none"),
-    )
     check_paths: Literal["submit_host", "run_host"] = Field(
         "submit_host",
         description="Where host paths must exist: here and now, or only on the machine that runs.",
         json_schema_extra=_mark("none"),
     )
+    working_dir: HostPath | None = Field(
+        None,
+        description="Where the command runs, if not in the run's own directory; must exist.",
+        json_schema_extra=_mark("none"),
+    )
 
-    _backend: ClassVar[str] = ""
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _parse_timeout(cls, value: object) -> object:
-        return _timeout_seconds(value)
-
-    @field_validator("working_dir", mode="before")
-    @classmethod
-    def _parse_working_dir(cls, value: object) -> object:
-        return check_text(value)
-
-    @model_validator(mode="after")
-    def _directories_exist(self) -> Self:
-        if self.working_dir is not None and self.check_paths == "submit_host" and not self.working_dir.is_dir():
-            raise PydanticCustomError(
-                "directory", "working_dir {path} is no existing directory", {"path": str(self.working_dir)}
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Refuse the base itself: it says nothing of where a run would run."""
+        if cls is BaseBackendConfig:
+            raise TypeError(
+                "Can't instantiate abstract class BaseBackendConfig: take LocalConfig, DockerConfig, SlurmConfig"
+                " or a class of your own that inherits from it"
             )
-        return self
+        return super().__new__(cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_your_type(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "type" not in data and not cls.has_type_of_its_own():
+            return {**data, "type": cls._type_names()[0]}
+        return data
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_the_entry_point_s_name(cls, value: str) -> str:
+        if not cls.has_type_of_its_own() and value not in (names := cls._type_names()):
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(f"'{name}'" for name in names)})
+        return value
+
+    @classmethod
+    def has_type_of_its_own(cls) -> bool:
+        """Whether the class says its type itself; else its entry point does."""
+        return cls.model_fields["type"].annotation is not str or bool(cls.model_fields["type"].default)
+
+    @classmethod
+    def _type_names(cls) -> list[str]:
+        """The names it is registered under, or what its own name suggests."""
+        from rompy_hydra.backends.registry import names_of_class
+
+        return names_of_class(cls) or [cls.__name__.removesuffix("Config").removesuffix("Backend").lower()]
+
+    @field_validator("working_dir")
+    @classmethod
+    def _directory_exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None or not _checks_here(info):
+            return value
+        path = _absolute(value)
+        if not path.exists():
+            raise PydanticCustomError("directory", "Working directory does not exist: {path}", {"path": str(value)})
+        if not path.is_dir():
+            raise PydanticCustomError("directory", "Working directory is not a directory: {path}", {"path": str(value)})
+        return path
+
+    @model_serializer(mode="wrap")
+    def _dump_without_secrets(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = _shown(handler(self), "")
+        return dumped
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Pydantic's schema; the type of a class without a `type` field is the name of its entry point."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        if "type" in properties and not cls.has_type_of_its_own() and cls is not BaseBackendConfig:
+            names = cls._type_names()
+            told = {"const": names[0]} if len(names) == 1 else {"enum": names}
+            properties["type"] = {
+                **told,
+                "default": names[0],
+                "description": "Which backend this is.",
+                "title": "Type",
+                "type": "string",
+            }
+        return schema
 
     def validate(self) -> bool:  # type: ignore[override]  # the seed's name; pydantic's class method of old is gone
         """Whether the configuration as it stands now still holds (paths may have gone since)."""
         try:
-            type(self).model_validate(self.model_dump())
+            type(self).model_validate(self._given())
         except ValidationError:
             return False
         return True
 
     def get_backend_class(self) -> BackendClass:
         """The class that runs this configuration: `get_backend_class()().run(model_run, config) -> bool`."""
-        raise NotImplementedError(f"{type(self).__name__} names no backend class; override get_backend_class()")
+        from rompy_hydra.backends.registry import backend_class
+
+        return backend_class(self.type)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in type(self).model_fields or type(self).model_config.get("frozen"):
@@ -243,8 +507,33 @@ class BaseBackendConfig(HouseModel):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+def _checks_here(info: ValidationInfo) -> bool:
+    return info.data.get("check_paths", "submit_host") == "submit_host"
+
+
+def _absolute(path: Path) -> Path:
+    path = path.expanduser()
+    return path if path.is_absolute() else Path.cwd() / path
+
+
+# -- the built-in backends ---------------------------------------------------------------------------------------
+
+
 class LocalConfig(BaseBackendConfig):
     """A process on this machine."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "local",
+                    "timeout": 7200,
+                    "env_vars": {"OMP_NUM_THREADS": "4"},
+                    "command": "python run_model.py",
+                }
+            ]
+        }
+    )
 
     type: Literal["local"] = "local"
     command: Command | None = Field(
@@ -265,7 +554,7 @@ class LocalConfig(BaseBackendConfig):
     stream_output: StrictBool = Field(
         False, description="Show the output while it runs, too.", json_schema_extra=_mark("none")
     )
-    mpiexec: Launcher | None = Field(
+    mpiexec: Launcher = Field(
         None,
         description="The MPI launcher, as `mpirun -np 16`; without a number the run's ranks are added.",
         json_schema_extra=_mark("execution"),
@@ -278,18 +567,35 @@ class LocalConfig(BaseBackendConfig):
         return LocalRunBackend
 
 
+def _image_or_dockerfile(schema: dict[str, Any]) -> None:
+    """Exactly one of the two is given and not null."""
+    schema["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": "string"}}} for name in ("image", "dockerfile")
+    ]
+    schema["examples"] = [
+        {"type": "docker", "image": "swan:latest", "cpu": 4, "memory": "2g", "timeout": 7200},
+        {"type": "docker", "dockerfile": "Dockerfile", "cpu": 2, "build_args": {"VERSION": "1.0"}, "mpiexec": "mpirun"},
+    ]
+
+
 class DockerConfig(BaseBackendConfig):
     """A container on a Docker engine; exactly one of `image` and `dockerfile`."""
 
+    model_config = ConfigDict(json_schema_extra=_image_or_dockerfile)
+
     type: Literal["docker"] = "docker"
-    image: Text | None = Field(
+    image: Image | None = Field(
         None, description="Image name, `name[:tag][@sha256:digest]`.", json_schema_extra=_mark("science")
     )
-    dockerfile: Path | None = Field(
-        None, description="Dockerfile to build the image from.", json_schema_extra=_mark("science")
+    build_context: HostPath | None = Field(
+        None,
+        description="Directory to build in (default: the Dockerfile's); must exist.",
+        json_schema_extra=_mark("science"),
     )
-    build_context: Path | None = Field(
-        None, description="Directory to build in (default: the Dockerfile's).", json_schema_extra=_mark("science")
+    dockerfile: Dockerfile | None = Field(
+        None,
+        description="Dockerfile to build the image from, relative to the build context.",
+        json_schema_extra=_mark("science"),
     )
     build_args: EnvVars = Field(
         default_factory=dict, description="Build arguments, text to text.", json_schema_extra=_mark("science")
@@ -299,36 +605,24 @@ class DockerConfig(BaseBackendConfig):
         description="Replaces the model's own command inside the container.",
         json_schema_extra=_mark("science"),
     )
-    mpiexec: Launcher | None = Field(
+    mpiexec: Launcher = Field(
         None, description="The MPI launcher inside the container.", json_schema_extra=_mark("execution")
     )
-    cpu: Annotated[float, BeforeValidator(_no_bool), Field(ge=1, le=128)] | None = Field(
+    cpu: Cpu | None = Field(
         1, description="CPUs, 1 to 128; 1.5 is allowed; null: no limit.", json_schema_extra=_mark("execution")
     )
-    memory: (
-        Annotated[
-            StrictStr | int,
-            BeforeValidator(_memory_text),
-            WithJsonSchema(
-                {
-                    "anyOf": [
-                        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([kKmMgGtT]([iI]?[bB])?|[bB])?\s*$"},
-                        {"type": "integer"},
-                    ]
-                }
-            ),
-        ]
-        | None
-    ) = Field(None, description="Memory limit: `512m`, `1.5g`, `2gb`, or bytes.", json_schema_extra=_mark("execution"))
-    user: Text | None = Field(
+    memory: MemoryText | None = Field(
+        None, description="Memory limit: `512m`, `1.5g`, `2gb`, or bytes.", json_schema_extra=_mark("execution")
+    )
+    user: User | None = Field(
         None, description="User in the container (default: the caller's).", json_schema_extra=_mark("none")
     )
-    volumes: list[Text] = Field(
+    volumes: list[Volume] = Field(
         default_factory=list,
-        description="Mounts, `host:container[:mode]`; host paths must exist; a named volume is `volume:NAME`.",
+        description="Mounts, `host:container[:mode]`; host paths must exist; a named volume is `volume:NAME:…`.",
         json_schema_extra=_mark("none"),
     )
-    network: Text | None = Field(None, description="Docker network.", json_schema_extra=_mark("none"))
+    network: Network | None = Field(None, description="Docker network.", json_schema_extra=_mark("none"))
     remove_container: StrictBool = Field(
         True, description="Remove the container after the run.", json_schema_extra=_mark("none")
     )
@@ -336,35 +630,55 @@ class DockerConfig(BaseBackendConfig):
         False, description="Show the output while it runs, too.", json_schema_extra=_mark("none")
     )
 
-    @field_validator("image")
+    @field_validator("build_context")
     @classmethod
-    def _image_is_a_reference(cls, value: str | None) -> str | None:
-        if value is not None and not _IMAGE.match(value):
-            raise PydanticCustomError("image", "'{image}' is no image name (name[:tag][@sha256:…])", {"image": value})
+    def _context_exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None or not _checks_here(info):
+            return value
+        path = _absolute(value)
+        if not path.exists():
+            raise PydanticCustomError(
+                "build_context", "Build context directory does not exist: {path}", {"path": str(value)}
+            )
+        if not path.is_dir():
+            raise PydanticCustomError(
+                "build_context", "Build context must be a directory: {path}", {"path": str(value)}
+            )
+        return path
+
+    @field_validator("dockerfile")
+    @classmethod
+    def _dockerfile_in_its_context(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return None
+        if value.is_absolute():
+            raise PydanticCustomError(
+                "dockerfile",
+                "Dockerfile path must be relative to build context: {path}; write build_context={parent} and"
+                " dockerfile={name}",
+                {"path": str(value), "parent": str(value.parent), "name": value.name},
+            )
+        context = info.data.get("build_context")
+        if context is not None and _checks_here(info) and not (context / value).is_file():
+            raise PydanticCustomError("dockerfile", "Dockerfile does not exist: {path}", {"path": str(context / value)})
         return value
 
     @field_validator("volumes")
     @classmethod
     def _volumes_are_mounts(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        must_exist = info.data.get("check_paths", "submit_host") == "submit_host"
-        return [parse_volume(volume, must_exist=must_exist) for volume in value]
+        return [parse_volume(volume, must_exist=_checks_here(info)) for volume in value]
 
     @model_validator(mode="after")
     def _one_source_of_the_image(self) -> Self:
-        if (self.image is None) == (self.dockerfile is None):
-            given = "neither" if self.image is None else "both"
+        if self.image is None and self.dockerfile is None:
             raise PydanticCustomError(
-                "image_xor_dockerfile",
-                "Either image or dockerfile must be provided, and not both ({given} given)",
-                {"given": given},
+                "image_or_dockerfile",
+                "Either 'image' or 'dockerfile' must be provided (not both): image=NAME:TAG, or dockerfile=PATH",
             )
-        if self.check_paths == "submit_host":
-            if self.dockerfile is not None and not self.dockerfile.is_file():
-                raise PydanticCustomError("dockerfile", "dockerfile {path} is no file", {"path": str(self.dockerfile)})
-            if self.build_context is not None and not self.build_context.is_dir():
-                raise PydanticCustomError(
-                    "build_context", "build_context {path} is no directory", {"path": str(self.build_context)}
-                )
+        if self.image is not None and self.dockerfile is not None:
+            raise PydanticCustomError(
+                "image_or_dockerfile", "Cannot specify both 'image' and 'dockerfile': leave one out (null)"
+            )
         return self
 
     def get_backend_class(self) -> BackendClass:
@@ -379,62 +693,92 @@ def parse_volume(volume: str, *, must_exist: bool) -> str:
 
     Raises a pydantic error: wrong number of parts, unknown mode, relative container path, missing host path.
     """
-    named = volume.startswith("volume:")
-    parts = (volume.removeprefix("volume:") if named else volume).split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise PydanticCustomError("volume", "'{volume}' is not of the form host:container[:mode]", {"volume": volume})
-    host, container, *mode = parts
-    if not PurePosixPath(container).is_absolute():
-        raise PydanticCustomError(
-            "volume", "'{volume}': the container path {path} must be absolute", {"volume": volume, "path": container}
-        )
-    modes = mode[0].split(",") if mode else []
-    for word in modes:
-        if word not in _VOLUME_MODES:
-            raise PydanticCustomError(
-                "volume",
-                "'{volume}': unknown mode '{word}' (ro, rw, z, Z, …)",
-                {"volume": volume, "word": word},
-            )
-    if named:
-        if not _VOLUME_NAME.match(host):
-            raise PydanticCustomError("volume", "'{name}' is no name of a volume", {"name": host})
+    if not fits(forms.VOLUME, volume):
+        _refuse_volume(volume)
+    host, rest = volume.split(":", 1)
+    if host == "volume" and not rest.startswith("/"):
         return volume
-    path = Path(host).expanduser()
-    path = path if path.is_absolute() else Path.cwd() / path
+    path = _absolute(Path(host))
     if must_exist and not path.exists():
         raise PydanticCustomError(
             "volume",
-            "'{volume}': host path {path} does not exist (a named volume is written volume:NAME:…)",
+            "Host path does not exist: {path} (of '{volume}'; a named volume is written volume:NAME:…)",
             {"volume": volume, "path": str(path)},
         )
-    return ":".join([str(path), container, *mode])
+    return f"{path}:{rest}"
+
+
+def _refuse_volume(volume: str) -> NoReturn:
+    """Say which part is wrong."""
+    named = volume.startswith("volume:") and not volume.startswith("volume:/")
+    parts = volume.removeprefix("volume:").split(":") if named else volume.split(":")
+
+    def refuse(why: str) -> NoReturn:
+        raise PydanticCustomError("volume", "'{volume}': {why}", {"volume": volume, "why": why})
+
+    if len(parts) == 1:
+        refuse("Volume mount must contain ':' separator: host:container[:mode]")
+    if len(parts) > 3 or not all(parts):
+        refuse("is not of the form host:container[:mode]")
+    if not parts[1].startswith("/"):
+        refuse(f"the container path {parts[1]} must be absolute")
+    known = [mode for kind in forms.MODE_KINDS for mode in kind] + [forms.NO_COPY] * named
+    given = parts[2].split(",") if len(parts) == 3 else []
+    for word in given:
+        if word not in known:
+            refuse(f"there is no mode '{word}'; {did_you_mean(word, known, limit=20)}")
+    if any(sum(word in kind for word in given) > 1 for kind in forms.MODE_KINDS) or given.count(forms.NO_COPY) > 1:
+        refuse(f"the modes {parts[2]} contradict or repeat each other")
+    if named and not fits(f"^{forms.VOLUME_NAME}{forms.END}", parts[0]):
+        refuse(f"'{parts[0]}' is no name of a volume")
+    refuse(f"the container path {parts[1]} must be below '/', without '.' and '..'")
+
+
+def _time_limit(value: object) -> object:
+    """Text with one reading; what Slurm and a clock read differently is refused with both readings."""
+    if value is not None:
+        try:
+            parse_slurm_time(value)
+        except ValueError as error:
+            raise PydanticCustomError("time_limit", "{why}", {"why": str(error)}) from None
+        if not isinstance(value, str) or not fits(forms.TIME_LIMIT, value):
+            raise PydanticCustomError(
+                "time_limit", "write HH:MM:SS ('2:00:00'), D-HH:MM:SS ('1-12:00:00') or a number with a unit ('90m')"
+            )
+    return value
+
+
+TimeLimit = Annotated[StrictStr, BeforeValidator(_time_limit), _text_schema(forms.TIME_LIMIT)]
 
 
 class SlurmConfig(BaseBackendConfig):
     """A job of the Slurm workload manager (sbatch(1) names the fields)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"type": "slurm", "queue": "general", "nodes": 1, "ntasks": 4, "time_limit": "02:00:00"}]
+        }
+    )
+
     type: Literal["slurm"] = "slurm"
-    queue: Text | None = Field(None, description="Queue; another name for partition.", json_schema_extra=_mark("none"))
-    partition: Text | None = Field(None, description="Partition.", json_schema_extra=_mark("none"))
-    account: Text | None = Field(None, description="Account to charge.", json_schema_extra=_mark("none"))
-    qos: Text | None = Field(None, description="Quality of service.", json_schema_extra=_mark("none"))
-    reservation: Text | None = Field(None, description="Reservation.", json_schema_extra=_mark("none"))
-    constraint: Text | None = Field(None, description="Node features.", json_schema_extra=_mark("none"))
-    nodes: Annotated[WholeNumber, Field(ge=1)] | None = Field(
-        None, description="Number of nodes.", json_schema_extra=_mark("execution")
+    queue: Word | None = Field(
+        None, description="Queue; the other name of partition, which it wins over.", json_schema_extra=_mark("none")
     )
-    ntasks: Annotated[WholeNumber, Field(ge=1)] | None = Field(
-        None, description="Number of tasks (MPI ranks).", json_schema_extra=_mark("execution")
+    partition: Word | None = Field(None, description="Partition.", json_schema_extra=_mark("none"))
+    account: Word | None = Field(None, description="Account to charge.", json_schema_extra=_mark("none"))
+    qos: Word | None = Field(None, description="Quality of service.", json_schema_extra=_mark("none"))
+    reservation: Word | None = Field(None, description="Reservation.", json_schema_extra=_mark("none"))
+    constraint: Word | None = Field(None, description="Node features.", json_schema_extra=_mark("none"))
+    nodes: Nodes | None = Field(None, description="Number of nodes, 1 to 100.", json_schema_extra=_mark("execution"))
+    ntasks: Tasks | None = Field(None, description="Number of tasks (MPI ranks).", json_schema_extra=_mark("execution"))
+    cpus_per_task: CpusPerTask | None = Field(
+        None, description="CPUs of each task, 1 to 128.", json_schema_extra=_mark("execution")
     )
-    cpus_per_task: Annotated[WholeNumber, Field(ge=1)] | None = Field(
-        None, description="CPUs of each task.", json_schema_extra=_mark("execution")
-    )
-    memory: Annotated[StrictStr | int, BeforeValidator(_memory_text)] | None = Field(
+    memory: MemoryText | None = Field(
         None, description="Memory of the whole run.", json_schema_extra=_mark("execution")
     )
-    gres: Text | None = Field(None, description="Generic resources, as `gpu:2`.", json_schema_extra=_mark("execution"))
-    time_limit: Text | None = Field(
+    gres: Word | None = Field(None, description="Generic resources, as `gpu:2`.", json_schema_extra=_mark("execution"))
+    time_limit: TimeLimit | None = Field(
         None,
         description="Time limit of the job: `2:00:00`, `1-12:00:00`, `90m`; a bare number is refused as ambiguous.",
         json_schema_extra=_mark("none"),
@@ -442,39 +786,30 @@ class SlurmConfig(BaseBackendConfig):
     command: Command | None = Field(
         None, description="Replaces the model's own command.", json_schema_extra=_mark("science")
     )
-    mpiexec: Launcher | None = Field(
+    mpiexec: Launcher = Field(
         None, description="Launcher inside the allocation (`srun`, `mpirun`).", json_schema_extra=_mark("execution")
     )
-
-    @field_validator("time_limit", mode="before")
-    @classmethod
-    def _unambiguous_time(cls, value: object) -> object:
-        if value is not None:
-            try:
-                parse_slurm_time(value)
-            except ValueError as error:
-                raise PydanticCustomError("time_limit", "{why}", {"why": str(error)}) from None
-        return value
-
-    @field_validator("queue", "partition", "account", "qos", "reservation", "constraint", "gres")
-    @classmethod
-    def _one_plain_line(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or re.search(r"[\s\x00-\x1f\x7f]", value)):
-            raise PydanticCustomError("directive", "must be one word without blanks or line ends")
-        return value
-
-    @model_validator(mode="after")
-    def _queue_is_partition(self) -> Self:
-        if self.queue and self.partition and self.queue != self.partition:
-            raise PydanticCustomError(
-                "queue_partition",
-                "queue ({queue}) and partition ({partition}) are two names for one thing; give one",
-                {"queue": self.queue, "partition": self.partition},
-            )
-        return self
+    job_name: Line | None = Field(None, description="Name of the job in the queue.", json_schema_extra=_mark("none"))
+    output_file: Line | None = Field(
+        None, description="Where the job's own stdout goes, with sbatch's patterns.", json_schema_extra=_mark("none")
+    )
+    error_file: Line | None = Field(
+        None, description="Where the job's own stderr goes, with sbatch's patterns.", json_schema_extra=_mark("none")
+    )
+    mail_type: MailType | None = Field(
+        None, description="When Slurm sends mail, as `END,FAIL`.", json_schema_extra=_mark("none")
+    )
+    mail_user: Word | None = Field(None, description="Who gets the mail.", json_schema_extra=_mark("none"))
+    additional_options: list[Option] = Field(
+        default_factory=list, description="Further options of sbatch, one each.", json_schema_extra=_mark("none")
+    )
 
     def get_backend_class(self) -> BackendClass:
         """`rompy_hydra.run.SlurmRunBackend`."""
         from rompy_hydra.run import SlurmRunBackend
 
         return SlurmRunBackend
+
+
+BackendConfig = Union[LocalConfig, DockerConfig, SlurmConfig]  # noqa: UP007  # ROMPY's name, a typing.Union there
+__all__ = ["BackendConfig", "BaseBackendConfig", "DockerConfig", "HouseModel", "LocalConfig", "SlurmConfig"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rompy_hydra.compose.composer import Composition
-from rompy_hydra.compose.typed_text import put_typed_text_back
+from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
@@ -27,22 +29,24 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
     Raises `ConfigError` with every finding: overrides that were refused, leaves that cannot be resolved, and values
     that break a rule, each with its key, value, rule and the place that set it.
     """
-    put_typed_text_back(composition.config, composition.parsed, composition.templates)
+    settle(composition, cwd)
     plain = composition.resolve()
+    directory, environment = run_directory(composition, cwd), job_environment(composition)
     unresolved = len(composition.findings)
     spec = _validated(RunSpec, plain, "", composition)
     parameters = _parameters(plain, composition)
     findings = _without_consequences(composition.findings, unresolved)
     if findings or spec is None:
         raise ConfigError(_headline(len(findings)), findings)
-    spec = _with_run_directory(spec, composition, cwd)
+    spec = _placed(spec, directory, cwd)
+    variables = {**environment, **spec.env_vars}
     template = composition.templates.get(spec.model.template or "")
     return RunPlan(
-        spec=spec,
+        spec=spec.model_copy(update={"env_vars": variables}),
         base=cwd,
         parameters=parameters,
         template_directory=template.directory if template else None,
-        config=redact({**plain, "run_id": spec.run_id, "output_dir": str(spec.output_dir)}),
+        config=redact({**plain, "run_id": spec.run_id, "output_dir": str(spec.output_dir), "env_vars": variables}),
         overrides=tuple(redact_override(o) for o in composition.request.overrides),
         choices=composition.choices,
         repositories=tuple(r.conf for r in composition.request.sources.repositories),
@@ -105,8 +109,8 @@ def _finding(key: str, messages: Sequence[str], composition: Composition) -> Fin
     if raw is not None and not isinstance(raw, (dict, list)):
         value = "***" if looks_like_credential(key) else repr(raw) if isinstance(raw, str) else str(raw).lower()
         if isinstance(raw, str) and "${" in raw:
-            resolved = OmegaConf.select(composition.config, key, throw_on_missing=False)
-            value = f"{raw} = {resolved!r}"
+            with suppress(OmegaConfBaseException):  # one that cannot be resolved has a finding of its own
+                value = f"{raw} = {OmegaConf.select(composition.config, key, throw_on_missing=False)!r}"
     return Finding(
         key=key,
         value=value,
@@ -139,36 +143,23 @@ def _without_consequences(findings: list[Finding], unresolved: int) -> list[Find
     return list(dict.fromkeys(kept))
 
 
-def _with_run_directory(spec: RunSpec, composition: Composition, cwd: Path) -> RunSpec:
-    """`hydra.run.dir` means the run's directory; without it that is `output_dir/run_id`."""
-    output_dir = cwd / spec.output_dir
-    if not any(o.key_or_group == "hydra.run.dir" for o in composition.parsed):
-        return spec.model_copy(update={"output_dir": output_dir})
-    directory = cwd / Path(str(composition.hydra.run.dir)).expanduser()
-    return RunSpec.model_validate(
-        {
-            **{name: getattr(spec, name) for name in RunSpec.model_fields},
-            "output_dir": directory.parent,
-            "run_id": directory.name,
-        }
-    )
+def _placed(spec: RunSpec, directory: Path | None, cwd: Path) -> RunSpec:
+    """Paths made absolute; `directory` is the run's own where `hydra.run.dir` names one."""
+    if directory is None:
+        return spec.model_copy(update={"output_dir": cwd / spec.output_dir})
+    return spec.model_copy(update={"output_dir": directory.parent, "run_id": directory.name})
 
 
 def _hydra_files(composition: Composition) -> dict[str, str]:
-    """The texts that Hydra users expect in `.hydra/`, with credentials taken out."""
+    """The texts that Hydra users expect in `.hydra/`, with credentials taken out; none if they are not wanted."""
+    if composition.hydra.output_subdir is None:
+        return {}
     config = OmegaConf.to_container(composition.config, resolve=False)
-    hydra = OmegaConf.to_container(composition.hydra, resolve=False, enum_to_str=True)
-    assert isinstance(hydra, dict)
-    task = [redact_override(o.input_line or "") for o in composition.parsed if not o.is_hydra_override()]
-    hydra["overrides"] = {
-        "hydra": [redact_override(o.input_line or "") for o in composition.parsed if o.is_hydra_override()],
-        "task": task,
-    }
-    hydra["job"]["override_dirname"] = ",".join(sorted(task))
+    hydra: Any = OmegaConf.to_container(composition.hydra, resolve=False, enum_to_str=True)
     return {
         "config.yaml": _yaml(redact(config)),
         "hydra.yaml": _yaml({"hydra": redact(hydra)}),
-        "overrides.yaml": _yaml(task),
+        "overrides.yaml": _yaml(hydra["overrides"]["task"]),
     }
 
 

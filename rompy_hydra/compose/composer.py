@@ -6,34 +6,38 @@ options and the tree, the wrong ones are taken out and named, and the rest is co
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
 import yaml
 from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import setup_globals
+from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rompy_hydra.backends.loading import finding_of_yaml_error
-from rompy_hydra.compose import nodes, resolvers
+from rompy_hydra.compose import hydra_keys, nodes, resolvers
+from rompy_hydra.compose.loader import Loader
 from rompy_hydra.compose.provenance import Provenance
 from rompy_hydra.compose.search_path import PREFIX, RepositorySource, build_search_path
 from rompy_hydra.compose.sources import Sources
-from rompy_hydra.compose.tree import child, children, is_branch, is_missing, leaves, written
+from rompy_hydra.compose.tree import child, children, is_branch, is_missing, leaves, put_below, written
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.redaction import looks_like_credential, redact, redact_override
 from rompy_hydra.workspace.template import Templates
 
 CONFIG_NAME = "config"
+JOB_NAME = "rompy_hydra"
 # Hydra refuses by more than its own exceptions: bare ValueErrors and asserts, and endless recursion for a config that
 # includes itself.
 _REFUSALS = (
@@ -49,18 +53,25 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one invocation asks for; `invocation` was minted once, outside of composing."""
+    """What one invocation asks for; `invocation` was minted once, outside of composing.
+
+    `point` is the number of a point of a sweep, None for a single run.
+    """
 
     overrides: tuple[str, ...]
     sources: Sources
     invocation: str
     environ: Mapping[str, str]
     config_name: str = CONFIG_NAME
+    point: int | None = None
 
 
 @dataclass(kw_only=True)
 class Composition:
-    """A composed tree, what was chosen, who set what, and what was wrong with the request."""
+    """A composed tree, what was chosen, who set what, and what was wrong with the request.
+
+    `hydra` is Hydra's own part, `hydra_set` its keys and groups that somebody set: an override, a file or a node.
+    """
 
     request: Request
     config: DictConfig
@@ -68,7 +79,13 @@ class Composition:
     parsed: list[Override]
     provenance: Provenance
     templates: Templates
+    hydra_set: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
+
+    def sets(self, name: str) -> bool:
+        """Whether somebody set a key of Hydra's (`hydra.job_logging`) or one below it, or chose from its group."""
+        names = (name, name.replace(".", "/"))
+        return any(key in names or key.startswith(f"{name}.") for key in self.hydra_set)
 
     @property
     def choices(self) -> dict[str, str | None]:
@@ -91,6 +108,11 @@ class Composition:
         except OmegaConfBaseException:
             plain = self._resolve_leaf_by_leaf(self.config, "")
         return plain  # type: ignore[return-value]  # the root of a configuration is a mapping
+
+    def resolve_hydra(self, key: str) -> dict[str, Any]:
+        """A map of Hydra's own part (`job.env_set`) as plain data; with findings as `resolve` has them."""
+        found: dict[str, Any] = self._resolve_leaf_by_leaf(OmegaConf.select(self.hydra, key), f"hydra.{key}.")
+        return found
 
     def _resolve_leaf_by_leaf(self, container: DictConfig | ListConfig, prefix: str) -> Any:
         out: dict[str | int, Any] = {}
@@ -132,33 +154,28 @@ def compose(request: Request) -> Composition:
     """
     version.setbase("1.3")
     setup_globals()
+    JobRuntime.instance().set("name", JOB_NAME)
     resolvers.register()
     nodes.register_schemas(request.invocation)
     templates = Templates(request.sources.template_roots)
     for name in templates:
         nodes.register_template(name, partial(templates.__getitem__, name))
-    return _Composer(request, _Loader(build_search_path(request.sources)), templates).compose()
-
-
-class _Loader(ConfigLoaderImpl):
-    """Hydra's loader; remembers the overrides it parsed, so that nobody parses them again."""
-
-    parsed: list[Override]
-
-    def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
-        answer = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        self.parsed = answer[0]
-        return answer
+    return _Composer(request, Loader(build_search_path(request.sources)), templates).compose()
 
 
 class _Composer:
     """One composition; holds what its steps share."""
 
-    def __init__(self, request: Request, loader: _Loader, templates: Templates) -> None:
+    def __init__(self, request: Request, loader: Loader, templates: Templates) -> None:
         self.request = request
         self.loader = loader
         self.templates = templates
         self.findings: list[Finding] = []
+        self.absent_variables: list[str] = []
+
+    @property
+    def _sweeping(self) -> bool:
+        return self.request.point is not None
 
     def compose(self) -> Composition:
         overrides = list(self.request.overrides)
@@ -168,8 +185,11 @@ class _Composer:
         except _REFUSALS as error:
             config, parsed = self._compose_what_is_good(error)
         hydra: DictConfig = config.hydra
+        self._fill_in(hydra, parsed)
         resolvers.register_hydra(hydra)
         provenance = self._provenance(parsed)
+        hydra_set = _set_by_somebody(hydra, parsed, self.loader.hydra_keys)
+        self._find_in_hydra(hydra, hydra_set, provenance)
         bare = _without_hydra(config)
         self._find_mandatory(provenance, bare)
         return Composition(
@@ -179,15 +199,63 @@ class _Composer:
             parsed=parsed,
             provenance=provenance,
             templates=self.templates,
+            hydra_set=hydra_set,
             findings=self.findings,
         )
+
+    def _fill_in(self, hydra: DictConfig, parsed: Sequence[Override]) -> None:
+        """What Hydra fills in, as it does; but no credential stands in the overrides that it keeps."""
+        if self.request.point is not None:
+            hydra.mode = RunMode.MULTIRUN
+            hydra.job.num = self.request.point
+            hydra.job.id = str(self.request.point)
+        shown = {line: redact_override(line) for o in parsed if (line := o.input_line)}
+        if all(line == text for line, text in shown.items()):
+            return
+        for lines in (hydra.overrides.task, hydra.overrides.hydra):
+            for number, node in children(lines):
+                lines[number] = shown.get(written(node), written(node))
+        how = hydra.job.config.override_dirname
+        ours = [replace(o, input_line=shown[o.input_line or ""]) for o in parsed if not o.is_hydra_override()]
+        hydra.job.override_dirname = get_overrides_dirname(ours, how.exclude_keys, how.item_sep, how.kv_sep)
+
+    def _find_in_hydra(self, hydra: DictConfig, names: Sequence[str], provenance: Provenance) -> None:
+        """What is refused of Hydra's own part, and what it names that is not there."""
+        if not names:
+            return
+
+        def where(name: str) -> str:
+            return provenance.chooser(name) if "/" in name else provenance.origin(name).where
+
+        found = hydra_keys.refusals(names, partial(_hydra_value, hydra), where, sweeping=self._sweeping)
+        self.findings += found
+        for source in self.loader.absent_sources:
+            self.findings.append(
+                Finding(
+                    key="hydra.searchpath",
+                    value=source.path,
+                    rule="is not there",
+                    where=where("hydra.searchpath"),
+                    mend="name a directory, or a module as pkg://module",
+                )
+            )
+        for variable in self.absent_variables:
+            self.findings.append(
+                Finding(
+                    key="hydra.job.env_copy",
+                    value=variable,
+                    rule=f"the environment variable {variable} is not set",
+                    where=where("hydra.job.env_copy"),
+                    mend=f"set {variable}, or leave it out",
+                )
+            )
 
     def _provenance(self, parsed: Sequence[Override]) -> Provenance:
         return Provenance(self.loader, self.request.config_name, parsed, self.templates.directories)
 
     def _find_mandatory(self, provenance: Provenance, config: DictConfig) -> None:
         """A `???` over a default of ours loses in OmegaConf's merge: the user meant it all the same."""
-        sources = self.loader.repository.get_sources()
+        sources = self.loader.found.get_sources()
         paths = {p for s in sources if isinstance(s, RepositorySource) for p in s.mandatory}
         for key, where in provenance.unset_mandatory(paths) if paths else []:
             if not OmegaConf.is_missing(_parent_of(config, key), key.rpartition(".")[2]):
@@ -210,12 +278,31 @@ class _Composer:
         return self._load([f"env={wanted}", *overrides])
 
     def _load(self, overrides: list[str]) -> DictConfig:
+        try:
+            return self._load_as_it_is(overrides)
+        except KeyError:
+            # Hydra trips over the first variable of `hydra.job.env_copy` that is not set: note all, copy the others.
+            wanted = list(self.loader.composed.hydra.job.env_copy) if self.loader.composed is not None else []
+            self.absent_variables = [name for name in wanted if name not in os.environ]
+            if not self.absent_variables:
+                raise
+        config = self._load_as_it_is(
+            [*overrides, f"hydra.job.env_copy=[{','.join(name for name in wanted if name in os.environ)}]"]
+        )
+        self.loader.parsed = self.loader.parsed[:-1]
+        return config
+
+    def _load_as_it_is(self, overrides: list[str]) -> DictConfig:
         return self.loader.load_configuration(
             self.request.config_name, overrides, RunMode.RUN, validate_sweep_overrides=True
         )
 
     def _compose_what_is_good(self, first: Exception) -> tuple[DictConfig, list[Override]]:
-        parsed = [o for text in self.request.overrides if (o := self._parse(text)) is not None]
+        parsed = [
+            o
+            for text in self.request.overrides
+            if (o := self._parse(text)) is not None and not self._is_refused_of_hydra(o)
+        ]
         groups = [o for o in parsed if self._is_group_override(o)]
         values = [o for o in parsed if o not in groups]
         # A misspelt group looks like a value; it is told apart below, when the tree's own keys are known.
@@ -267,15 +354,41 @@ class _Composer:
             return None
         return override
 
+    def _is_refused_of_hydra(self, override: Override) -> bool:
+        name = override.key_or_group
+        if not hydra_keys.is_hydras(name):
+            return False
+        where = f"the override '{redact_override(override.input_line or name)}'"
+        if override.is_delete() and not hydra_keys.may_be_deleted(name):
+            self.findings.append(Finding(key=name, rule="cannot be taken away", where=where, mend="leave it as it is"))
+            return True
+        if hydra_keys.word_of(name) is None:
+            return False  # it may be misspelt, or hold several keys
+        found = list(hydra_keys.refusals([name], lambda _: override.value(), lambda _: where, sweeping=self._sweeping))
+        self.findings += found
+        return bool(found)
+
     def _is_group_override(self, override: Override) -> bool:
-        return bool(self.loader.repository.group_exists(override.key_or_group))
+        return bool(self.loader.found.group_exists(override.key_or_group))
 
     def _option_exists(self, override: Override) -> bool:
         group, value = override.key_or_group, override.value()
-        if value is None or override.is_delete():
+        if override.is_delete():
             return True
+        if value is None:
+            known = ", ".join(self.loader.found.get_group_options(group))
+            self.findings.append(
+                Finding(
+                    key=group,
+                    value="null",
+                    rule="null is no option of a group",
+                    where=f"the override '{override.input_line}'",
+                    mend=f"choose one of {known}; or leave the group out: '~{group}'",
+                )
+            )
+            return False
         wanted = value if isinstance(value, list) else [value]
-        options = self.loader.repository.get_group_options(group)
+        options = self.loader.found.get_group_options(group)
         missing = [str(v) for v in wanted if str(v) not in options]
         for name in missing:
             self.findings.append(
@@ -333,8 +446,8 @@ class _Composer:
         return False
 
     def _groups(self) -> list[str]:
-        found = self.loader.repository.get_group_options("", results_filter=None)
-        return [g for g in found if self.loader.repository.group_exists(g) and g not in (PREFIX, "schema", "template")]
+        found = self.loader.found.get_group_options("", results_filter=None)
+        return [g for g in found if self.loader.found.group_exists(g) and g not in (PREFIX, "schema", "template")]
 
     def _translate(self, error: Exception) -> ConfigError:
         """Hydra's, OmegaConf's and libyaml's refusals in our words."""
@@ -378,9 +491,7 @@ class _Composer:
         missing = error.missing_cfg_file or ""
         group, _, option = missing.rpartition("/")
         if parent is None and not group:
-            configs = [
-                str(s.path) for s in self.loader.repository.get_sources() if s.provider not in ("hydra", "schema")
-            ]
+            configs = [str(s.path) for s in self.loader.found.get_sources() if s.provider not in ("hydra", "schema")]
             return ConfigError(
                 f"there is no configuration '{missing or self.request.config_name}'",
                 [
@@ -389,7 +500,7 @@ class _Composer:
                     )
                 ],
             )
-        options = error.options or (self.loader.repository.get_group_options(group) if group else [])
+        options = error.options or (self.loader.found.get_group_options(group) if group else [])
         where = None
         if parent is not None:
             path = self._provenance([]).file_of(parent[1])
@@ -417,15 +528,52 @@ def _quoted(text: str) -> str:
     return f"write key=value, and quote what is not a plain word: '{key}=\"{escaped}\"'"
 
 
+def _set_by_somebody(hydra: DictConfig, parsed: Sequence[Override], of_layers: Sequence[str]) -> tuple[str, ...]:
+    """Hydra's groups whose option somebody chose, then its keys that an override or a layer sets."""
+    chosen = hydra.runtime.choices
+    groups = [g for g, default in hydra_keys.DEFAULT_CHOICES.items() if chosen.get(g) != default]
+    keys: list[str] = []
+    for override in parsed:
+        name = override.key_or_group
+        if "/" in name and hydra_keys.is_hydras(name):
+            groups.append(name)
+        elif hydra_keys.is_hydras(name):
+            value = override.value()
+            keys += _ends_of(value, name) if isinstance(value, dict) and name != "hydra" else [name]
+    return tuple(dict.fromkeys([*groups, *keys, *of_layers]))
+
+
+def _ends_of(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _ends_of(inner, f"{path}.{key}")
+    else:
+        yield path
+
+
+def _hydra_value(hydra: DictConfig, name: str) -> Any:
+    """What a key of Hydra's is set to, as it is written, or which option of a group is chosen."""
+    if "/" in name:
+        return hydra.runtime.choices.get(name)
+    node: Any = hydra
+    for part in name.split(".")[1:]:
+        if (node := child(node, part)) is None:
+            return None
+    value = written(node)
+    return value.name if isinstance(value, Enum) else value
+
+
 def _parent_of(config: DictConfig, key: str) -> Any:
     parent = key.rpartition(".")[0]
     return OmegaConf.select(config, parent) if parent else config
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
-    """The tree without Hydra's own part (which keeps its parent, so that its interpolations still resolve)."""
+    """The tree without Hydra's own part, which sees both: its interpolations point to the tree and to itself."""
+    hydra = config.hydra
     with open_dict(config):
         del config["hydra"]
+    put_below(config, "hydra", hydra)
     return config
 
 

@@ -17,24 +17,32 @@ from rompy_hydra.errors import Finding, did_you_mean
 class Word:
     """A flag, key or group of Hydra's.
 
-    `what` says what it does here, or why it is refused; `mend` what to write instead.  Where `only` names values, no
-    other value is honoured.
+    `what` it does here; or `why` it is refused and what to write instead (`mend`).  With both, it is honoured for the
+    values in `only` and refused for any other.
     """
 
     name: str
-    what: str
+    what: str | None = None
+    why: str | None = None
     mend: str | None = None
     only: tuple[Any, ...] = ()
 
     @property
     def honoured(self) -> bool:
-        """Whether there is a way to use it: what is refused has a mend, and no values that are all right."""
-        return self.mend is None or bool(self.only)
+        """Whether there is a way to use it."""
+        return self.what is not None
 
     def allows(self, value: object) -> bool:
         """Whether this value is honoured."""
-        return value in self.only if self.only else self.mend is None
+        return value in self.only if self.only else self.honoured
 
+
+_OUR_HELP = "the help is our own"
+_NO_LAUNCHER = "runs are started by a backend, not by a launcher plug-in"
+_NO_SWEEPER = "points are made by Hydra's grammar, not by a sweeper plug-in"
+_SWEEP_VALUES = "give the values as overrides with -m, or below hydra.sweeper.params"
+_FILLED_IN = "Hydra fills it in"
+_OF_A_POINT = "it is given to each point of a sweep"
 
 FLAGS: tuple[Word, ...] = (
     Word("KEY=VALUE", "Hydra's override grammar: values, group choices, `+`, `++`, `~`; with `-m` also sweeps."),
@@ -46,8 +54,7 @@ FLAGS: tuple[Word, ...] = (
     Word("--run, -r", "One run, which is the default."),
     Word(
         "--multirun, -m",
-        "With `--cfg`: previews every point of the sweep (Hydra refuses that) and tells what is wrong with any. "
-        "Running a sweep is not in this version.",
+        "With `--cfg`: previews every point of the sweep (Hydra refuses that) and tells what is wrong in any.",
     ),
     Word(
         "--info, -i",
@@ -65,16 +72,16 @@ FLAGS: tuple[Word, ...] = (
     ),
     Word(
         "--shell-completion, -sc",
-        "`install=`, `uninstall=` or `query=` with `bash`, `zsh` or `fish`: `eval \"$(rompy-hydra -sc install=bash)\"`.",
+        "`install=`, `uninstall=` or `query=` with `bash`, `zsh` or `fish`.",
     ),
     Word(
         "--hydra-help",
-        "Hydra's help speaks of flags and groups that mean something else here.",
+        why="Hydra's help speaks of flags and groups that mean something else here",
         mend="see 'rompy-hydra run --help', --info and docs/hydra.md",
     ),
     Word(
         "--experimental-rerun",
-        "A pickled configuration of Hydra's is not a record of ours.",
+        why="a pickled configuration of Hydra's is not a record of ours",
         mend="give the overrides that stand in .hydra/overrides.yaml of the run",
     ),
 )
@@ -92,29 +99,30 @@ KEYS: tuple[Word, ...] = (
     Word("hydra.job.env_copy", "Variables copied into it from the environment of the command; each must be set."),
     Word(
         "hydra.job.chdir",
-        "`true` is what we do: a run starts in its own directory, our process stays where it is.",
+        "`true` is what we do: a run starts in its own directory; our own process stays where it is.",
+        why="a run starts in its own directory",
         mend="leave it out; backend.working_dir is where a run starts",
         only=(None, True),
     ),
     Word("hydra.job.config.override_dirname", "How `${hydra:job.override_dirname}` is put together."),
     Word(
         "hydra.job.override_dirname",
-        "It is made from the overrides.",
+        why="it is made from the overrides",
         mend="set hydra.job.config.override_dirname, or use a key of your own below vars",
     ),
-    Word("hydra.job.id", "It is given to each point of a sweep.", mend="use a key of your own below vars"),
-    Word("hydra.job.num", "It is given to each point of a sweep.", mend="use a key of your own below vars"),
-    Word("hydra.job.config_name", "It is read from the command line.", mend="use --config-name"),
+    Word("hydra.job.id", why=_OF_A_POINT, mend="use a key of your own below vars"),
+    Word("hydra.job.num", why=_OF_A_POINT, mend="use a key of your own below vars"),
+    Word("hydra.job.config_name", why="it is the name on the command line", mend="use --config-name"),
     Word(
         "hydra.callbacks",
-        "Called in our process: `on_run_start`, `on_job_start`, `on_job_end`, `on_run_end`. The job is the run's own "
-        "process, so `task_function` is a stand-in and `job_return.return_value` is the run's record. What a callback "
-        "raises is told and not fatal, as in Hydra.",
+        "Called in our process: `on_run_start`, `on_job_start`, `on_job_end`, `on_run_end`. The job is a process of "
+        "its own, so `task_function` is a stand-in, and `job_return.return_value` is the run's record. What a "
+        "callback raises is told and not fatal, as in Hydra.",
     ),
     Word(
         "hydra.job_logging",
-        "Python logging of our process, from the start of the job on: callbacks and postprocessors. Applied only if "
-        "you set it or choose an option of `hydra/job_logging`; else logging is left alone.",
+        "Python logging of our process from the start of the job on, for callbacks and postprocessors. Applied only "
+        "where it is set or an option of `hydra/job_logging` is chosen; else logging is left alone.",
     ),
     Word("hydra.hydra_logging", "The same, from the end of composing on."),
     Word(
@@ -123,31 +131,26 @@ KEYS: tuple[Word, ...] = (
     ),
     Word(
         "hydra.output_subdir",
-        "`null`: no `.hydra/` in the run's directory. Another name is refused.",
-        mend="leave it out (.hydra), or set it to null",
+        "`null`: no `.hydra/` in the run's directory.",
+        why="tools of ours look for .hydra",
+        mend="leave it out (.hydra), or set it to null (none)",
         only=(None, ".hydra"),
     ),
     Word(
         "hydra.mode",
-        "`RUN`; `MULTIRUN` with `-m`.",
-        mend="add -m for a sweep",
+        "`RUN`, and `MULTIRUN` with `-m`.",
+        why="a sweep is asked for by a flag",
+        mend="add -m",
         only=(None, "RUN"),
     ),
     Word("hydra.sweeper.params", "Sweeps in a file, key to values, as Hydra's own sweeper has them; read with `-m`."),
-    Word(
-        "hydra.sweeper",
-        "Points are made by Hydra's grammar and by ours, not by a sweeper plug-in.",
-        mend="give the values as overrides with -m, or below hydra.sweeper.params",
-    ),
-    Word(
-        "hydra.launcher",
-        "Runs are started by a backend, not by a launcher plug-in.",
-        mend="choose where to run with backend=…",
-    ),
-    Word("hydra.help", "Our help is our own.", mend="leave it out"),
-    Word("hydra.hydra_help", "Our help is our own.", mend="leave it out"),
-    Word("hydra.overrides", "Hydra fills it in.", mend="give the overrides on the command line"),
-    Word("hydra.runtime", "Hydra fills it in.", mend="leave it out"),
+    Word("hydra.sweeper", why=_NO_SWEEPER, mend=_SWEEP_VALUES),
+    Word("hydra.launcher", why=_NO_LAUNCHER, mend="choose where to run with backend=…"),
+    Word("hydra.help", why=_OUR_HELP, mend="leave it out"),
+    Word("hydra.hydra_help", why=_OUR_HELP, mend="leave it out"),
+    Word("hydra.overrides", why=_FILLED_IN, mend="give overrides on the command line"),
+    Word("hydra.runtime", why=_FILLED_IN, mend="leave it out"),
+    Word("hydra", why="its keys are looked at one by one", mend="write hydra.KEY=VALUE"),
 )
 
 GROUPS: tuple[Word, ...] = (
@@ -156,19 +159,10 @@ GROUPS: tuple[Word, ...] = (
     Word("hydra/callbacks", "See `hydra.callbacks`."),
     Word("hydra/job_logging", "See `hydra.job_logging`."),
     Word("hydra/hydra_logging", "See `hydra.hydra_logging`."),
-    Word(
-        "hydra/sweeper",
-        "`basic`: its grammar is ours. Another sweeper is refused.",
-        mend="give the values as overrides with -m, or below hydra.sweeper.params",
-        only=("basic",),
-    ),
-    Word(
-        "hydra/launcher",
-        "Runs are started by a backend, not by a launcher plug-in.",
-        mend="choose where to run with backend=…",
-    ),
-    Word("hydra/help", "Our help is our own.", mend="leave it out"),
-    Word("hydra/hydra_help", "Our help is our own.", mend="leave it out"),
+    Word("hydra/sweeper", "`basic`: its grammar is ours.", why=_NO_SWEEPER, mend=_SWEEP_VALUES, only=("basic",)),
+    Word("hydra/launcher", why=_NO_LAUNCHER, mend="choose where to run with backend=…"),
+    Word("hydra/help", why=_OUR_HELP, mend="leave it out"),
+    Word("hydra/hydra_help", why=_OUR_HELP, mend="leave it out"),
 )
 
 # What Hydra itself chooses; another choice is the user's.
@@ -187,6 +181,9 @@ DEFAULT_CHOICES: Mapping[str, str | None] = {
 # Maps with free keys: a new key needs no `+`, as in the open maps of ours.
 OPEN_MAPS = ("hydra.job.env_set", "hydra.callbacks", "hydra.job_logging", "hydra.hydra_logging", "hydra.sweeper.params")
 
+# What is done in our own process, and only if somebody asks for it.
+HOOKS = ("hydra.callbacks", "hydra.job_logging", "hydra.hydra_logging", "hydra.verbose")
+
 _BY_NAME = {word.name: word for word in (*KEYS, *GROUPS)}
 
 
@@ -197,9 +194,15 @@ def is_hydras(name: str) -> bool:
 
 def word_of(name: str) -> Word | None:
     """The word that speaks for a dotted key (itself or the nearest above it) or for a group."""
-    while name and name not in _BY_NAME:
-        name = name.rpartition(".")[0]
-    return _BY_NAME.get(name)
+    above = name
+    while above and above not in _BY_NAME:
+        above = above.rpartition(".")[0]
+    return _BY_NAME.get(above) if above != "hydra" or name == "hydra" else None
+
+
+def may_be_deleted(name: str) -> bool:
+    """Whether `~KEY` makes sense: entries of maps with free keys, and callbacks."""
+    return name == "hydra/callbacks" or any(name.startswith(f"{key}.") for key in OPEN_MAPS)
 
 
 def flag(name: str) -> Word:
@@ -223,9 +226,8 @@ def refusals(
             continue
         told.add(about)
         if word is None:
-            yield Finding(
-                key=name, rule="Hydra has no such key to set", where=where(name), mend=did_you_mean(name, _BY_NAME)
-            )
+            mend = did_you_mean(name, _BY_NAME.keys() - {"hydra"})
+            yield Finding(key=name, rule="Hydra has no such key", where=where(name), mend=mend)
         else:
-            shown = None if not word.only else "null" if value is None else str(value).lower()
-            yield Finding(key=name, value=shown, rule=f"is not honoured: {word.what}", where=where(name), mend=word.mend)
+            shown = None if not word.only else "null" if value is None else str(value)
+            yield Finding(key=name, value=shown, rule=f"is refused: {word.why}", where=where(name), mend=word.mend)

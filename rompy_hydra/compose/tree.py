@@ -61,3 +61,10 @@ def ends(node: Any, path: str) -> Iterator[str]:
             yield from ends(inner, f"{path}.{key}")
     else:
         yield path
+
+
+def put_below(config: DictConfig, key: str, part: DictConfig) -> None:
+    """Let `part` resolve its interpolations as if it stood in `config` under `key`; `config` stays without it."""
+    root = DictConfig({})
+    root.__dict__["_content"] = {**config.__dict__["_content"], key: part}
+    part._set_parent(root)

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
 from hydra.core.override_parser.overrides_parser import create_functions
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Transformer
+from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,8 @@ from rompy_hydra.compose.nodes import alternatives, map_value
 from rompy_hydra.errors import ConfigError
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.workspace.template import Template
+
+ENV_SET = "hydra.job.env_set"
 
 
 class _TextVisitor(HydraOverrideVisitor):
@@ -48,6 +51,31 @@ def put_typed_text_back(config: DictConfig, overrides: list[Override], templates
             _put(config, key.split("."), value, _parse_as_text(override.input_line), kinds)
 
 
+def put_typed_variables_back(hydra: DictConfig, overrides: list[Override]) -> None:
+    """The same for the environment variables of `hydra.job.env_set`.  Changes `hydra`, Hydra's own part, in place."""
+    for override in overrides:
+        key = override.key_or_group
+        if (key != ENV_SET and not key.startswith(f"{ENV_SET}.")) or override.is_delete() or not override.input_line:
+            continue
+        kinds = [dict[str, str] if key == ENV_SET else str]
+        _put(hydra, key.split(".")[1:], override.value(), _parse_as_text(override.input_line), kinds)
+
+
+def typed_choices(line: str) -> list[str] | None:
+    """The values of `key=a,b,c` as override texts, each in the characters that were typed; None for anything else.
+
+    (Hydra's own way writes the parsed value: `001,1.10` would become the points 1 and 1.1.)
+    """
+    try:
+        override = _parse_override_as_text(line)
+    except (HydraException, ValueError):  # a cast in it, which wants the number
+        return None
+    choices = override._value  # noqa: SLF001  # value() would lose the quotes
+    if not isinstance(choices, ChoiceSweep) or not choices.simple_form or "(" in line:
+        return None
+    return [str(Transformer.str(choice)) for choice in choices.list]
+
+
 def _put(config: Any, path: list[str], value: Any, text: Any, kinds: list[Any]) -> None:
     """Walk value and text side by side; where the schema wants text and the value is none, set the text."""
     if isinstance(value, dict) and isinstance(text, dict):
@@ -64,6 +92,10 @@ def _put(config: Any, path: list[str], value: Any, text: Any, kinds: list[Any]) 
 
 
 def _parse_as_text(line: str) -> Any:
+    return _parse_override_as_text(line).value()
+
+
+def _parse_override_as_text(line: str) -> Override:
     listener = HydraErrorListener()
     lexer = OverrideLexer(InputStream(line))
     lexer.removeErrorListeners()
@@ -72,7 +104,8 @@ def _parse_as_text(line: str) -> Any:
     parser.removeErrorListeners()
     parser.addErrorListener(listener)
     override = _TextVisitor(create_functions()).visit(parser.override())  # type: ignore[no-untyped-call]  # generated code
-    return override.value()
+    assert isinstance(override, Override)
+    return override
 
 
 def _wants_text(kinds: list[Any]) -> bool:

@@ -1,5 +1,6 @@
-"""What every field of `resources` does on every backend: the table of `docs/resources.md`, which `tests/run/test_effects.py`
-holds to its word, cell by cell.
+"""What every field of `resources` does on every backend: the table of `docs/resources.md`.
+
+`tests/run/test_effects.py` holds it to its word, cell by cell.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ NOT_RUN_YET = ("docker", "slurm")
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One cell: what happens, or that nothing does and why; `key` is the backend's own key that takes the value over."""
+    """One cell: what happens, or that nothing does and why; `key` is the backend's own key that takes the value."""
 
     sentence: str
     is_none: bool = False
@@ -50,8 +51,8 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     },
     "cpus": {
         "local": Effect(
-            "every process of the run is bound to that many CPUs, on cores where the fewest others are bound; if the "
-            "machine has fewer, the run may use them all and a note stands in the record"
+            "all processes of the run are bound to the same set of that many CPUs, on cores where the fewest others "
+            "are bound; if the machine has fewer, the run may use them all and a note stands in the record"
         ),
         "docker": _handed_over("cpu"),
         "slurm": _none("`ranks` and `threads` are handed over, so say these"),
@@ -76,16 +77,16 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     },
     "gpus": {
         "local": Effect(
-            "`CUDA_VISIBLE_DEVICES` and `ROCR_VISIBLE_DEVICES` name the first GPUS of the devices that we may use, and are "
-            "empty for 0; if fewer are visible, a note stands in the record"
+            "`CUDA_VISIBLE_DEVICES` and `ROCR_VISIBLE_DEVICES` name that many of the devices that we may use, from the "
+            "first on, and are empty for 0; if fewer are visible, a note stands in the record"
         ),
         "docker": _none("containers get no GPUs"),
         "slurm": _none("set `backend.gres=gpu:N`"),
     },
     "time_limit": {
         "local": Effect(
-            "after that time all processes of the run are ended (TERM, ten seconds, KILL), and the state is `timed_out`; "
-            "if `backend.timeout` is shorter, that counts"
+            "after that time all processes of the run are ended (TERM, ten seconds, KILL), and the state is "
+            "`timed_out`; if `backend.timeout` is shorter, that counts"
         ),
         "docker": _none("set `backend.timeout`"),
         "slurm": _none("set `backend.time_limit`"),

@@ -113,7 +113,7 @@ class LocalExecutor:
             "watcher": {"role": "driver", **_our_identity(os.getpid())},
         }
         if job.record_start:
-            write_record(job.run_dir, record)
+            write_record(job.run_dir, record, durable=False)  # the keeper's first write follows in a moment
         message = {
             "do": "run",
             "token": token,
@@ -127,7 +127,11 @@ class LocalExecutor:
             else:
                 has_terminal = job.stdout is None or job.stderr is None
                 keeper = KeeperProcess.start(has_terminal=True) if has_terminal else self._take()
-                keeper.send(message)
+                try:
+                    keeper.send(message)
+                except KeyboardInterrupt:
+                    keeper.stop()  # it may have got the whole line, and nobody else could end what it starts
+                    raise
         except OSError as error:
             _record_failed_start(job, record, f"no keeper could be started: {error.strerror or error}")
             raise ExecutionError(
@@ -445,6 +449,11 @@ class KeeperProcess:
                 self.events.extend(map(json.loads, lines))
         return bool(part)
 
+    def stop(self) -> None:
+        """Have it cancel what it runs, and end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
     def close(self) -> None:
         """Let it go: it ends when its job has ended and is recorded."""
         with self._lock:
@@ -514,6 +523,9 @@ def check_startable(job: Job) -> str:
     """
     if not _has_proc():
         raise MissingToolError("the local executor follows processes through /proc, which is not there: it needs Linux")
+    for path in filter(None, (job.run_dir, job.directory, job.stdout, job.stderr)):
+        if not os.path.isabs(path):  # noqa: PTH117 - thousands of times a second
+            raise ValueError(f"a job's paths are absolute, the keeper has another directory than we: {path}")
     if not os.path.isdir(job.directory):  # noqa: PTH112 - thousands of times a second
         raise ConfigError(f"run {job.run_id}: its directory {job.directory} is not there or is no directory")
     executable = ""
@@ -523,29 +535,9 @@ def check_startable(job: Job) -> str:
         executable = _require_executable(job, job.argv[0], "the command")
     if job.success.check and "/" not in job.success.check[0]:
         _require_executable(job, job.success.check[0], "the command of success.check")
-    for rule, patterns in (
-        ("abort_on", job.abort_on),
-        ("success.log_has", job.success.log_has),
-        ("success.log_lacks", job.success.log_lacks),
-    ):
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigError(f"run {job.run_id}: {rule}: {pattern!r} is no regular expression: {error}") from error
-        if patterns and job.stdout is None and job.stderr is None:
-            raise ConfigError(
-                f"run {job.run_id}: {rule} searches the output, which is not kept (capture_output: false)"
-            )
+    _check_patterns(job)
     if job.cpu_affinity is not None:
-        missing = sorted(set(job.cpu_affinity) - os.sched_getaffinity(0))
-        if missing or not job.cpu_affinity:
-            have = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-            raise ConfigError(
-                f"run {job.run_id}: it cannot be bound to processors {','.join(map(str, missing)) or '(none)'}: "
-                f"we may use {have}"
-            )
-
+        _check_processors(job, set(job.cpu_affinity))
     return executable
 
 
@@ -562,6 +554,31 @@ def _require_executable(job: Job, name: str, what: str) -> str:
         raise ConfigError(
             f"run {job.run_id}: {what} {name!r} cannot be executed: {error.filename}: {error.strerror}"
         ) from error
+
+
+def _check_patterns(job: Job) -> None:
+    for rule, patterns in (
+        ("abort_on", job.abort_on),
+        ("success.log_has", job.success.log_has),
+        ("success.log_lacks", job.success.log_lacks),
+    ):
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"run {job.run_id}: {rule}: {pattern!r} is no regular expression: {error}") from error
+        if patterns and job.stdout is None and job.stderr is None:
+            raise ConfigError(
+                f"run {job.run_id}: {rule} searches the output, which is not kept (capture_output: false)"
+            )
+
+
+def _check_processors(job: Job, asked: set[int]) -> None:
+    ours = os.sched_getaffinity(0)
+    if not asked or asked - ours:
+        wrong = ",".join(map(str, sorted(asked - ours))) or "(none)"
+        have = ",".join(map(str, sorted(ours)))
+        raise ConfigError(f"run {job.run_id}: it cannot be bound to processors {wrong}: we may use {have}")
 
 
 @lru_cache(maxsize=256)

@@ -18,9 +18,9 @@ from rompy_hydra.plan.resources import Resources, SettledResources, thread_varia
 from rompy_hydra.run.processes import all_pids
 from rompy_hydra.units.sizes import format_memory
 
-# Open MPI up to 4 reads the first name of each pair, from 5 on the second (tried: 4.1.4 and 5.0.11).  Left alone it binds
-# each of one or two ranks to a core, counted from core 0 of the machine, and breaks out of the CPUs that we gave: two runs
-# side by side, or the threads of a rank, would share one core.
+# Open MPI up to 4 reads the first name of each pair, from 5 on the second (tried: 4.1.4 and 5.0.11).  Left alone it
+# binds each of one or two ranks to a core, counted from core 0 of the machine, and breaks out of the CPUs that we gave:
+# two runs side by side, or the threads of a rank, would share one core.
 _UNBOUND = {"OMPI_MCA_hwloc_base_binding_policy": "none", "PRTE_MCA_hwloc_default_binding_policy": "none"}
 # It refuses more ranks than the machine has cores (not CPUs), where MPICH just starts them.
 _OVERSUBSCRIBED = {
@@ -29,8 +29,8 @@ _OVERSUBSCRIBED = {
 }
 _AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 _PLACING_OPTIONS = (
-    *("bind", "map", "rank", "rf", "cpu", "use-hwthread", "oversubscribe", "nooversubscribe", "pernode", "npernode"),
-    *("host", "machinefile", "hwloc_", "rmaps_"),
+    *("bind", "map", "rank", "rf", "cpu", "use-hwthread", "nooversubscribe", "npernode", "pernode", "host"),
+    *("machinefile", "hwloc_", "rmaps_"),
 )
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -104,7 +104,9 @@ def place(
     if settled.nodes is not None and settled.nodes > 1:
         raise ConfigError("the local backend is one machine, these resources ask for more", [_too_many(asked, settled)])
     machine = machine or Machine.here()
-    notes = [*settled.notes, *_shortages(settled, machine, environ)]
+    # CPUs that are not there cannot stay idle, which is all that the algebra has to note.
+    notes = [] if settled.cpus > len(machine.cpus) else [*settled.notes]
+    notes += _shortages(settled, machine, environ)
     return settled.model_copy(update={"nodes": 1, "ranks_per_node": settled.ranks, "notes": tuple(notes)})
 
 
@@ -127,10 +129,10 @@ def _too_many(asked: Resources, settled: SettledResources) -> Finding:
 
 def _shortages(settled: SettledResources, machine: Machine, environ: Mapping[str, str]) -> list[str]:
     notes = []
-    have, used = len(machine.cpus), settled.ranks * settled.threads
+    have, ranks, threads = len(machine.cpus), settled.ranks, settled.threads
     if settled.cpus > have:
-        share = f", which {used} ranks x threads share: it takes longer" if used > have else ""
-        notes.append(f"cpus={settled.cpus}, but this machine lets us have {have}{share}")
+        shared = f": {ranks} ranks x {threads} threads share them, and take longer" if ranks * threads > have else ""
+        notes.append(f"cpus={settled.cpus}, but this machine lets us have {have}{shared}")
     if settled.memory is not None and settled.memory > machine.memory_bytes:
         asked, there = format_memory(settled.memory), format_memory(machine.memory_bytes)
         notes.append(f"memory={asked}, but this machine has {there}: the limit cannot be reached")

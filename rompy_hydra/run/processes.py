@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from rompy_hydra.record.liveness import ProcessIdentity, read_proc, read_stat
 
@@ -26,7 +27,7 @@ _STOP_ROUNDS = 50
 
 # Looked up once and called with plain numbers: the child does so between fork and exec, where every object that it
 # touches is a page to copy (0.2 ms a job).
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl: Any = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)  # None: not Linux, `check_startable` says so
 _SIGKILL = int(signal.SIGKILL)
 
 
@@ -313,11 +314,9 @@ def _oom_counters() -> list[tuple[str, bytes]]:
     found = []
     for line in read_proc("/proc/self/cgroup").decode(errors="replace").splitlines():
         number, controllers, path = line.split(":", 2)
-        if path == "/":
-            continue  # the root group counts for the whole machine, as vmstat does
-        if number == "0":
-            found.append((f"/sys/fs/cgroup{path}/memory.events", b"oom_kill"))
-        elif "memory" in controllers.split(","):
+        if number == "0":  # version 2; in a container the group may be called `/`, and only there has that one the file
+            found.append((f"/sys/fs/cgroup{path.rstrip('/')}/memory.events", b"oom_kill"))
+        elif "memory" in controllers.split(",") and path != "/":
             found.append((f"/sys/fs/cgroup/memory{path}/memory.oom_control", b"oom_kill"))
     return [(path, key) for path, key in found if key in read_proc(path)] + [("/proc/vmstat", b"oom_kill")]
 

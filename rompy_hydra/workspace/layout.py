@@ -5,10 +5,13 @@
   .hydra/{config,overrides,hydra}.yaml
   logs/{stdout,stderr,check}.log
   …                                    the generated workspace and the model's outputs
+
+A point of a sweep is flat: few inodes, so its logs lie beside the record, and `.hydra/` is kept once for the sweep.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from rompy_hydra.errors import ConfigError, Finding, SiteError
 from rompy_hydra.record.store import RECORD_NAME
 
 OWN_NAMES = frozenset({RECORD_NAME, ".hydra", "logs"})
+_FLAT_NAME = re.compile(r"(stdout|stderr|check)(\.\d+)?\.log\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class RunLayout:
     """The paths of one run."""
 
     run_dir: Path
+    flat: bool = False
 
     @property
     def record(self) -> Path:
@@ -32,7 +37,7 @@ class RunLayout:
     @property
     def logs(self) -> Path:
         """The directory of the logs."""
-        return self.run_dir / "logs"
+        return self.run_dir if self.flat else self.run_dir / "logs"
 
     def log(self, stream: str, attempt: int = 1) -> Path:
         """What an attempt printed: `stdout.log`, `stderr.log`; from the second attempt on `stdout.2.log`, …"""
@@ -51,13 +56,14 @@ class RunLayout:
                 f"the workspace file '{relative}' would lie outside the run directory",
                 [Finding(key="model.template", rule="names a file outside the run directory", value=relative)],
             )
-        if parts[0] in OWN_NAMES:
+        if parts[0] in OWN_NAMES or (self.flat and _FLAT_NAME.match(parts[0])):
             raise ConfigError(
                 f"the workspace file '{relative}' has a name that the run directory keeps for itself",
                 [
                     Finding(
                         key="model.template",
-                        rule=f"'{parts[0]}' is one of {', '.join(sorted(OWN_NAMES))}",
+                        rule=f"'{parts[0]}' is one of {', '.join(sorted(OWN_NAMES))}"
+                        + (" or a log of a point" if self.flat else ""),
                         value=relative,
                         mend="rename the template file",
                     )

@@ -170,3 +170,14 @@ def test_a_secret_typed_on_the_command_line_is_in_no_finding() -> None:
 def test_a_config_directory_that_is_not_there_is_an_error(path: str) -> None:
     (finding,) = findings("model=command", config_dirs=(path,))
     assert finding.key == "--config-dir"
+
+
+def test_an_interpolation_in_a_text_field_that_leads_nowhere_is_one_finding() -> None:
+    (finding,) = findings("model=command", "run_id='a${b}'")
+    assert (finding.key, finding.value) == ("run_id", "a${b}")
+
+
+def test_null_is_no_option_of_a_group() -> None:
+    (finding,) = findings("model=null")
+    assert "veros_acc" in (finding.mend or "")
+    assert "~model" in (finding.mend or "")

@@ -143,9 +143,17 @@ def test_cpu_seconds_count_the_whole_tree(executor: LocalExecutor, make_job: Mak
 
 
 def test_peak_memory_is_that_of_the_tree(executor: LocalExecutor, make_job: MakeJob) -> None:
-    hold = f"{sys.executable} -S -c 'import sys, time; x = bytearray(60_000_000); open(sys.argv[1], chr(119)); time.sleep(60)'"
-    script = f"{hold} a & {hold} b & until test -e a && test -e b; do sleep 0.01; done; sleep 0.6; kill %1 %2; wait"
-    outcome = run(executor, make_job(script))
+    code = """
+import os, sys, time
+x = bytearray(60_000_000)
+open(sys.argv[1], "w").close()
+while not os.path.exists("seen"):
+    time.sleep(0.01)
+"""
+    Path(make_job().directory, "hold.py").write_text(code)
+    hold = f"{sys.executable} -S hold.py"
+    until_both = "until test -e a && test -e b; do sleep 0.01; done; sleep 0.6; touch seen"
+    outcome = run(executor, make_job(f"{hold} a & {hold} b & {until_both}; wait"))
     assert outcome.peak_memory_bytes is not None
     assert 115_000_000 < outcome.peak_memory_bytes < 180_000_000
     assert outcome.memory_measured_by is not None

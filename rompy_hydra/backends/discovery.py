@@ -1,0 +1,94 @@
+"""Which plug-ins are installed: the entry points of our groups, read when somebody asks and not before.  Stdlib only.
+
+    rompy_hydra.run   rompy_hydra.config   rompy_hydra.postprocess       ours
+    rompy.run         rompy.config         rompy.postprocess             the seed's, for compatibility
+
+Nothing is imported here until `load` is called; what a plug-in raises then is told with the name of its package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+Kind = Literal["run", "config", "postprocess"]
+ROOTS = ("rompy_hydra", "rompy")  # the first wins where one package registers a name under both
+# ROMPY registers its own backends and models under the same groups; they belong to its own runner.
+_NO_PLUGINS = frozenset({"rompy", "rompy-hydra"})
+
+
+class BrokenPluginError(Exception):
+    """A plug-in cannot be imported; the cause is chained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry point: who registers what under which name."""
+
+    kind: Kind
+    name: str
+    value: str
+    package: str
+    version: str
+    group: str
+    point: EntryPoint
+
+    @property
+    def origin(self) -> str:
+        """The package with its version, as people write it: `mypackage 1.2`."""
+        return f"{self.package} {self.version}".strip()
+
+    def load(self) -> Any:
+        """The object that it names; `BrokenPluginError` says what kept it from being imported."""
+        try:
+            return self.point.load()
+        except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its own failure
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise BrokenPluginError(f"{self.value} of the package {self.origin} cannot be imported: {why}") from error
+
+
+def entries(kind: Kind) -> tuple[Entry, ...]:
+    """All entries of one kind, by name and package; a package that says one thing under both roots says it once."""
+    return _read(kind, _state_of_the_path())
+
+
+def entries_named(name: str, *kinds: Kind) -> list[Entry]:
+    """The entries of these kinds under one name."""
+    return [entry for kind in kinds for entry in entries(kind) if entry.name == name]
+
+
+def _state_of_the_path() -> tuple[tuple[str, int], ...]:
+    """What changes when a package is installed or removed: the import path and the time stamps of its directories."""
+    state: list[tuple[str, int]] = []
+    for directory in sys.path:
+        try:
+            state.append((directory, os.stat(directory or ".").st_mtime_ns))  # noqa: PTH116  # cheap on purpose
+        except OSError:
+            continue
+    return tuple(state)
+
+
+@lru_cache(maxsize=8)
+def _read(kind: Kind, _state: tuple[tuple[str, int], ...]) -> tuple[Entry, ...]:
+    from importlib.metadata import entry_points
+
+    found: dict[tuple[str, str, str], Entry] = {}
+    for root in ROOTS:
+        for point in entry_points(group=f"{root}.{kind}"):
+            package = point.dist.metadata["Name"] if point.dist is not None else "an unnamed package"
+            if _normal(package) in _NO_PLUGINS:
+                continue
+            version = point.dist.version if point.dist is not None else ""
+            entry = Entry(kind, point.name, point.value, package, version, f"{root}.{kind}", point)
+            found.setdefault((entry.name, _normal(package), entry.value), entry)
+    return tuple(sorted(found.values(), key=lambda entry: (entry.name, entry.package, entry.value)))
+
+
+def _normal(package: str) -> str:
+    return package.lower().replace("_", "-").replace(".", "-")
