@@ -66,6 +66,7 @@ class Driver:
             until((self.run / "at").exists)
         elif stage == "composing":
             until(self._reads_the_pipe)
+            time.sleep(0.3)  # from open() into read(): a signal in between is Python's to keep until the read is over
         else:
             until(lambda: self._cpu_seconds() > 1.5)  # composing takes a third of a second: this is the rendering
 

@@ -508,7 +508,7 @@ class BaseBackendConfig(HouseModel):
 
 
 def _checks_here(info: ValidationInfo) -> bool:
-    return info.data.get("check_paths", "submit_host") == "submit_host"
+    return bool(info.data.get("check_paths", "submit_host") == "submit_host")
 
 
 def _absolute(path: Path) -> Path:

@@ -19,6 +19,23 @@ def mint() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{random}"
 
 
+def command_request(
+    overrides: Sequence[str],
+    sources: Sources,
+    config_name: str = CONFIG_NAME,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> Request:
+    """What a command line asks for; its identity, part of the default `run_id`, is minted here, once."""
+    return Request(
+        overrides=tuple(overrides),
+        sources=sources,
+        invocation=mint(),
+        environ=environ,
+        config_name=config_name.removesuffix(".yaml"),
+    )
+
+
 def compose_command(
     overrides: Sequence[str],
     sources: Sources,
@@ -26,12 +43,5 @@ def compose_command(
     *,
     environ: Mapping[str, str] = os.environ,
 ) -> Composition:
-    """Compose what a command line asks for; `run_id` is minted here, once, outside of composing."""
-    request = Request(
-        overrides=tuple(overrides),
-        sources=sources,
-        invocation=mint(),
-        environ=environ,
-        config_name=config_name.removesuffix(".yaml"),
-    )
-    return compose(request)
+    """Compose what a command line asks for."""
+    return compose(command_request(overrides, sources, config_name, environ=environ))

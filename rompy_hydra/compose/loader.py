@@ -7,13 +7,17 @@ Hydra's own, or asks a repository that does not know the entries of `hydra.searc
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,6 +43,12 @@ class Loader(ConfigLoaderImpl):
         """Entries of `hydra.searchpath` that are not there."""
         named = (s for s in self.found.get_sources() if s.provider.startswith(_SEARCH_PATH_PROVIDER))
         return [source for source in named if not source.available()]
+
+    def sources_of(self, config_name: str, overrides: Sequence[str]) -> list[ConfigSource]:
+        """The sources in the order they are asked, with those of `hydra.searchpath`; nothing is composed."""
+        with suppress(HydraException, OSError, ValueError, yaml.YAMLError):  # what is wrong is told by composing
+            self._parse_overrides_and_create_caching_repo(config_name, list(overrides))
+        return list(self.found.get_sources())
 
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
         answer = super()._parse_overrides_and_create_caching_repo(config_name, overrides)

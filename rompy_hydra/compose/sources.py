@@ -68,16 +68,22 @@ class Sources:
 
 
 def find_sources(
-    config_dirs: Sequence[str] = (), *, environ: Mapping[str, str] = os.environ, cwd: Path | None = None
+    config_dirs: Sequence[str] = (),
+    *,
+    config_path: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
 ) -> Sources:
     """The repositories of one invocation.
 
-    `--config-dir` (several: in the order given), then `ROMPY_HYDRA_CONFIG_PATH` (`:` between several), then `./conf`
-    if the current directory has one that answers to one of our groups.  A named one that is not there is an error.
+    `--config-path`, `--config-dir` (several: in the order given), then `ROMPY_HYDRA_CONFIG_PATH` (`:` between
+    several), then `./conf` if the current directory has one that answers to one of our groups.  A named one that is
+    not there is an error.
     """
     cwd = cwd or Path.cwd()
     packaged = Repository(packaged_dir("conf").resolve(), "packaged")
-    named = [(name, "--config-dir") for name in config_dirs]
+    named = [(config_path, "--config-path")] if config_path is not None else []
+    named += [(name, "--config-dir") for name in config_dirs]
     named += [(name, CONFIG_PATH_VARIABLE) for name in environ.get(CONFIG_PATH_VARIABLE, "").split(":") if name]
     found: list[Repository] = []
     for name, origin in named:
@@ -96,19 +102,20 @@ def find_sources(
 def _conf_of(name: str, origin: str, cwd: Path) -> Path:
     directory = cwd / Path(name).expanduser()
     if not directory.is_dir():
-        siblings = [p.name for p in directory.parent.glob("*") if p.is_dir()] if directory.parent.is_dir() else []
         raise ConfigError(
             f"config directory {name} does not exist",
-            [
-                Finding(
-                    key=origin,
-                    value=name,
-                    rule=f"{directory} is no directory",
-                    mend=did_you_mean(directory.name, siblings) or None,
-                )
-            ],
+            [Finding(key=origin, value=name, rule=f"{directory} is no directory", mend=_mend(name, directory))],
         )
     return (directory / "conf" if (directory / "conf").is_dir() else directory).resolve()
+
+
+def _mend(name: str, directory: Path) -> str | None:
+    if "://" in name:
+        return f"a repository is a directory; for more options from elsewhere: hydra.searchpath=[{name}]"
+    if directory.is_file():
+        return f"name the directory; the file is picked by --config-name {directory.stem}"
+    siblings = [p.name for p in directory.parent.glob("*") if p.is_dir()] if directory.parent.is_dir() else []
+    return did_you_mean(directory.name, siblings) or None
 
 
 def _holds_our_groups(conf: Path, packaged: Path) -> bool:

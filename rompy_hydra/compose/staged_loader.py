@@ -62,10 +62,11 @@ class _Stage:
     choices: dict[tuple[Any, ...], Choice] = field(default_factory=dict)
     prefixes: dict[tuple[Any, ...], _MergedLayers] = field(default_factory=dict)
 
-    def is_group(self, name: str) -> bool:
+    def chooses(self, override: Override) -> bool:
+        name = override.key_or_group
         if name not in self.groups:
             self.groups[name] = bool(self.repository.group_exists(name))
-        return self.groups[name]
+        return self.groups[name] and not isinstance(override.value(), dict)
 
 
 class StagedLoader(Loader):
@@ -89,17 +90,9 @@ class StagedLoader(Loader):
             self._known_overrides[line] = known
         return known
 
-    def is_group(self, override: Override, parsed: Sequence[Override]) -> bool:
-        """Whether Hydra takes an override for a group choice, in the company of the others of its command."""
-        stage = self._stage_of(parsed)
-        return stage.is_group(override.key_or_group) and not isinstance(override.value(), dict)
-
-    def keep(self, override: Override) -> None:
-        """Hand over an override that needs no parsing: its text is known to mean it."""
-        if override.input_line is not None and override.input_line not in self._known_overrides:
-            if len(self._known_overrides) >= _KEPT_OVERRIDES:
-                self._known_overrides.clear()
-            self._known_overrides[override.input_line] = override
+    def chooses(self, override: Override, search_path: Sequence[Override] = ()) -> bool:
+        """Whether Hydra takes an override for a group choice; `search_path` are the overrides that extend that."""
+        return self._stage_of(search_path).chooses(override)
 
     def _stage_of(self, parsed: Sequence[Override]) -> _Stage:
         lines = tuple(o.input_line or "" for o in parsed if o.get_key_element() == _SEARCH_PATH)
@@ -134,12 +127,11 @@ class StagedLoader(Loader):
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(overrides=parsed, run_mode=run_mode, from_shell=from_shell)
         stage = self._stage_of(parsed)
-        values = [o for o in parsed if not o.is_sweep_override()]
-        groups = [o for o in values if self.is_group(o, parsed)]
+        groups, values = _split(stage, parsed)
         choice = self._choice(stage, groups, skip_missing=run_mode == RunMode.MULTIRUN)
         self.hydra_keys = list(choice.hydra_keys)
         self.composed = copy.deepcopy(choice.tree)
-        return self._finish(self.composed, choice, parsed, [o for o in values if not self.is_group(o, parsed)])
+        return self._finish(self.composed, choice, parsed, values)
 
     def _choice(self, stage: _Stage, groups: list[Override], *, skip_missing: bool) -> Choice:
         key = (skip_missing, *(o.input_line for o in groups))
@@ -163,7 +155,7 @@ class StagedLoader(Loader):
             return super().compute_defaults_list(config_name, overrides, run_mode)
         parsed, _ = self._parse_overrides_and_create_caching_repo(config_name, overrides)
         stage = self._stage_of(parsed)
-        groups = [o for o in parsed if not o.is_sweep_override() and self.is_group(o, parsed)]
+        groups, _ = _split(stage, parsed)
         known = stage.choices.get((run_mode == RunMode.MULTIRUN, *(o.input_line for o in groups)))
         known = known or stage.choices.get((False, *(o.input_line for o in groups)))
         if known is not None:
@@ -239,6 +231,15 @@ class StagedLoader(Loader):
             result = copy.copy(result)
             result.config = copy.deepcopy(result.config)
         return result
+
+
+def _split(stage: _Stage, parsed: Sequence[Override]) -> tuple[list[Override], list[Override]]:
+    """(group choices, values), as Hydra tells them apart; what asks for a sweep is neither."""
+    groups, values = [], []
+    for override in parsed:
+        if not override.is_sweep_override():
+            (groups if stage.chooses(override) else values).append(override)
+    return groups, values
 
 
 def _is_hydras(default: ResultDefault) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rompy_hydra.record.states import RunState
-from rompy_hydra.sweep.journal import Line, read_events
 from rompy_hydra.sweep.layout import SweepLayout
+from rompy_hydra.sweep.lines import Line, read_events
 
 INVALID = "invalid"
 """A point that was left out because it cannot run: no state of a run, for there is none."""
