@@ -26,14 +26,21 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from rompy_hydra.workflow import RunRecord
+    from rompy_hydra.compose.composer import Composition
+    from rompy_hydra.compose.hooks import Hooks
+    from rompy_hydra.compose.sources import Sources
+    from rompy_hydra.workflow import RunRecord, Watch
     from rompy_hydra.workspace.layout import RunLayout
 
 DEBUG_VARIABLE = "ROMPY_HYDRA_DEBUG"
 _VERBS = {
-    "run": "compose, validate and run one simulation",
-    "status": "what became of a run: state, reason, logs, outputs",
+    "run": "compose, validate and run one simulation, or with -m a sweep of many",
+    "resume": "go on with a sweep whose driver has ended",
+    "status": "what became of a run or a sweep: states, reasons, logs, outputs",
+    "logs": "what a run or a point of a sweep printed",
+    "cancel": "end a run, a sweep, or points of it",
 }
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _HELP = """\
 usage: rompy-hydra VERB [options] [KEY=VALUE ...]
 
@@ -96,7 +103,15 @@ def _dispatch(words: list[str]) -> int:
         print(f"rompy-hydra {__version__}")
         return EXIT_OK
     verb, *rest = words
-    handlers: dict[str, Callable[[list[str]], int]] = {"run": _run, "status": _status}
+    if verb in ("-sc", "--shell-completion"):  # as the shell's script asks
+        return _complete(rest)
+    handlers: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "resume": _resume,
+        "status": _status,
+        "logs": _logs,
+        "cancel": _cancel,
+    }
     if verb not in handlers:
         hint = "write 'rompy-hydra run ...'" if "=" in verb or verb.startswith("-") else did_you_mean(verb, handlers)
         raise UsageError(f"there is no verb '{verb}'; {hint}")
@@ -117,64 +132,155 @@ def _parser(verb: str, usage: str) -> argparse.ArgumentParser:
 
 
 def _run_parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from rompy_hydra.compose import hydra_keys
+
+    class Refuse(argparse.Action):
+        """A flag of Hydra's that we do not honour ends with a sentence."""
+
+        def __call__(self, *_: object) -> NoReturn:
+            word = hydra_keys.flag(self.option_strings[0])
+            raise UsageError(f"{self.option_strings[0]} is refused: {word.why}; {word.mend}")
+
     parser = _parser("run", "[options] [KEY=VALUE ...]")
-    parser.description = "Compose, validate and run one simulation. KEY=VALUE are Hydra overrides."
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="group choices and values (Hydra's grammar)")
-    parser.add_argument(
-        "--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing"
+    parser.description = "Compose, validate and run one simulation. KEY=VALUE are Hydra overrides (docs/hydra.md)."
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="group choices and values (Hydra's grammar)")
+    add("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing")
+    add("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    add("--package", "-p", metavar="KEY", help="with --cfg: only this part")
+    add("--run", "-r", action="store_true", help="one run (the default)")
+    add("--multirun", "-m", action="store_true", help="a sweep; with --cfg: show its points, run nothing")
+    add(
+        "--info",
+        "-i",
+        nargs="?",
+        const="all",
+        choices=_INFO,
+        metavar="WHAT",
+        help=f"how the configuration comes about: {', '.join(_INFO)}",
     )
-    parser.add_argument("--resolve", action="store_true", help="with --cfg: interpolations resolved")
-    parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
-    parser.add_argument(
-        "--config-dir",
-        "-cd",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a config repository of yours; may be repeated",
-    )
-    parser.add_argument("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
-    parser.add_argument("--multirun", "-m", action="store_true", help="a sweep (not in this version)")
+    add("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository; may be repeated")
+    add("--config-path", "-cp", metavar="DIR", help="a config repository that comes before those")
+    add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
+    add("--shell-completion", "-sc", action="store_true", help="install=bash (zsh, fish), uninstall=, query=")
+    add("--version", action="version", version=f"rompy-hydra {__version__}", help="the version")
+    for word in hydra_keys.FLAGS:
+        if not word.honoured:
+            add(*word.name.split(", "), action=Refuse, nargs="?", help=argparse.SUPPRESS)
     return parser
+
+
+def _run_args(words: list[str]) -> argparse.Namespace:
+    """The arguments, after a look at what goes together; `--info KEY=VALUE` is `--info all KEY=VALUE`."""
+    for number, word in enumerate(words[:-1]):
+        if word in ("--info", "-i") and "=" in words[number + 1]:
+            words = [*words[:number], "--info=all", *words[number + 1 :]]
+    args = _run_parser().parse_intermixed_args(words)
+    asked = [
+        f"--{name.replace('_', '-')}" for name in ("run", "cfg", "info", "shell_completion") if getattr(args, name)
+    ]
+    if len(asked) > 1 or (args.multirun and asked not in ([], ["--cfg"])):
+        more = ["--multirun"] if args.multirun else []
+        raise UsageError(f"{' and '.join([*asked, *more])} do not go together; give one of them")
+    if (args.resolve or args.package is not None) and not args.cfg:
+        raise UsageError("--resolve and --package say what --cfg prints; add --cfg job (or hydra, all)")
+    return args
 
 
 def _run(words: list[str]) -> int:
     import gc
 
     gc.disable()  # a tenth of the way to the run is spent looking for garbage among modules that stay
-    args = _run_parser().parse_intermixed_args(words)
-    if args.multirun:
-        raise UsageError("sweeps (-m) are not in this version; start the runs one by one")
+    args = _run_args(words)
+    if args.shell_completion:
+        return _complete(args.overrides)
     from pathlib import Path
 
     from rompy_hydra.compose.sources import find_sources
     from rompy_hydra.record import provenance
 
-    sources = find_sources(args.config_dir)
+    sources = find_sources(args.config_dir, config_path=args.config_path)
+    if args.cfg or args.info:
+        return _show(args, sources)
     provenance.prefetch(r.conf for r in sources.repositories)  # git answers while Hydra is imported
-    from rompy_hydra.compose.invocation import compose_command
+    if args.multirun:
+        from rompy_hydra.cli_sweep import run_sweep
 
-    composition = compose_command(args.overrides, sources, args.config_name)
-    if args.cfg:
-        from rompy_hydra.compose.show import shown_config
-
-        print(
-            shown_config(composition, args.cfg, package=args.package, resolve=args.resolve, cwd=Path.cwd()), end=""
-        )
-        return EXIT_OK
+        return run_sweep(args, sources)
     from rompy_hydra.compose.bridge import to_plan
+    from rompy_hydra.compose.invocation import compose_command
     from rompy_hydra.run.local import LocalExecutor
 
+    composition = compose_command(args.overrides, sources, args.config_name)
     plan = to_plan(composition, cwd=Path.cwd())
+    hooks = _hooks(composition)
     with _signals(), LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
         executor.warm()  # its keeper starts while we prepare
         from rompy_hydra import workflow
 
         gc.freeze()
         gc.enable()
-        record = workflow.run(plan, executor, watch=_announce)
+        if hooks is None:
+            record = workflow.run(plan, executor, watch=_announce)
+        else:
+            hooks.run_starts()
+            record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch))
+            hooks.run_ended(record.data)
     print(_summary(record))
     return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
+
+
+def _show(args: argparse.Namespace, sources: Sources) -> int:
+    """`--cfg` and `--info`: print, and run nothing."""
+    from pathlib import Path
+
+    from rompy_hydra.compose.composer import compose
+    from rompy_hydra.compose.invocation import command_request
+
+    request = command_request(args.overrides, sources, args.config_name)
+    if args.info:
+        from rompy_hydra.compose.info import information
+
+        print(information(args.info, request), end="")
+    elif args.multirun:
+        from rompy_hydra.compose.points import preview
+
+        for text in preview(request, args.cfg, package=args.package, resolve=args.resolve, cwd=Path.cwd()):
+            print(text, end="")
+    else:
+        from rompy_hydra.compose.show import shown_config
+
+        composition, cwd = compose(request), Path.cwd()
+        print(shown_config(composition, args.cfg, package=args.package, resolve=args.resolve, cwd=cwd), end="")
+    return EXIT_OK
+
+
+def _hooks(composition: Composition) -> Hooks | None:
+    """Callbacks and logging, for a configuration that asks for them."""
+    from rompy_hydra.compose.hydra_keys import HOOKS
+
+    if not any(map(composition.sets, HOOKS)):
+        return None
+    from rompy_hydra.compose.hooks import Hooks
+
+    return Hooks(composition, lambda sentence: print(f"rompy-hydra: {sentence}", file=sys.stderr))
+
+
+def _both(*watches: Watch) -> Watch:
+    def watch(event: str, layout: RunLayout) -> None:
+        for one in watches:
+            one(event, layout)
+
+    return watch
+
+
+def _complete(words: list[str]) -> int:
+    from rompy_hydra.compose.completion import answer
+
+    print(answer(words, verbs=list(_VERBS), environ=os.environ), end="")
+    return EXIT_OK
 
 
 class _Interrupted(KeyboardInterrupt):
@@ -217,16 +323,40 @@ def _announce(event: str, layout: RunLayout) -> None:
 # -- status ------------------------------------------------------------------------------------------------------
 
 
+def _resume(words: list[str]) -> int:
+    from rompy_hydra.cli_sweep import resume
+
+    return resume(words, _parser)
+
+
+def _logs(words: list[str]) -> int:
+    from rompy_hydra.cli_watch import logs
+
+    return logs(words, _parser)
+
+
+def _cancel(words: list[str]) -> int:
+    from rompy_hydra.cli_watch import cancel
+
+    return cancel(words, _parser)
+
+
 def _status(words: list[str]) -> int:
-    parser = _parser("status", "[DIR] [--json]")
-    parser.description = "The state of a run, or of every run below a directory."
+    parser = _parser("status", "[DIR] [--json] [--watch]")
+    parser.description = "The state of a run, of a sweep, or of every run and sweep below a directory."
     parser.add_argument(
-        "directory", nargs="?", default="runs", metavar="DIR", help="a run's directory, or one that holds runs"
+        "directory", nargs="?", default="runs", metavar="DIR", help="a run, a sweep, or a directory that holds some"
     )
     parser.add_argument("--json", action="store_true", help="the records as JSON")
+    parser.add_argument("--watch", action="store_true", help="of a sweep: again and again, until its driver has ended")
     args = parser.parse_intermixed_args(words)
     import json
     from pathlib import Path
+
+    from rompy_hydra.cli_watch import status_of_sweep
+
+    if (shown := status_of_sweep(Path(args.directory), as_json=args.json, watch=args.watch)) is not None:
+        return shown
 
     from rompy_hydra.record import store
     from rompy_hydra.workflow import RunRecord
@@ -244,6 +374,11 @@ def _status(words: list[str]) -> int:
         print(_summary(found[0]))
     else:
         print("\n".join(_line(record) for record in sorted(found, key=lambda r: (r.succeeded, r.data["run_id"]))))
+    if not args.json:
+        from rompy_hydra.cli_watch import lines_of_sweeps
+
+        for line in lines_of_sweeps(directory):
+            print(line)
     return EXIT_OK
 
 

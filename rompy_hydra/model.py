@@ -8,6 +8,7 @@ run.postprocess(processor="noop")
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.errors import ConfigError, Finding, RecordError
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
-from rompy_hydra.postprocess import Postprocessor, get_processor
+from rompy_hydra.postprocess import process
 from rompy_hydra.record import store
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.local import LocalExecutor
+from rompy_hydra.run.plugin import seed_call
 from rompy_hydra.workspace.layout import run_directory
 from rompy_hydra.workspace.template import get_template
 
@@ -57,7 +59,7 @@ class ModelRun:
             **settings,
         }
         self._plan = self._plan_with(self._data["backend"])
-        self._generated = False
+        self._workspace: Path | None = None
         self.record: workflow.RunRecord | None = None
 
     @classmethod
@@ -70,6 +72,28 @@ class ModelRun:
         except ConfigError as error:
             located = [Finding(f.key, f.rule, f.value, f.where or str(source), f.mend) for f in error.findings]
             raise ConfigError(f"{source}: {error.headline}", located) from None
+
+    @classmethod
+    def from_plan(cls, plan: RunPlan) -> ModelRun:
+        """The run of a plan that was composed on the command line, as a seed-style backend sees it."""
+        run = cls.__new__(cls)
+        run.__dict__.update(
+            _object=None,
+            _sources=find_sources(),
+            _template_directory=plan.template_directory,
+            _data={name: getattr(plan.spec, name) for name in RunSpec.model_fields},
+            _plan=plan,
+            _workspace=None,
+            record=None,
+        )
+        return run
+
+    def placed(self, run_dir: Path, workspace: Path) -> ModelRun:
+        """The same run in the directory that it got, its workspace filled: `generate` then has nothing left to do."""
+        spec = self._plan.spec.model_copy(update={"run_id": run_dir.name, "output_dir": run_dir.parent})
+        run = copy.copy(self)
+        run.__dict__.update(_plan=self._plan.model_copy(update={"spec": spec}), _workspace=workspace)
+        return run
 
     @property
     def run_id(self) -> str:
@@ -93,15 +117,17 @@ class ModelRun:
 
     def generate(self) -> str:
         """Render the workspace into the run's directory and return its path; the same twice changes nothing."""
-        prepared = workflow.prepare(self._plan, target=self._target())
-        layout = run_directory(self.output_dir, self.run_id)
-        layout.run_dir.mkdir(parents=True, exist_ok=True)
-        workflow.fill_workspace(layout, prepared)
+        workspace = self._workspace
+        if workspace is None:
+            prepared = workflow.prepare(self._plan, target=self._target())
+            layout = run_directory(self.output_dir, self.run_id)
+            layout.run_dir.mkdir(parents=True, exist_ok=True)
+            workflow.fill_workspace(layout, prepared)
+            workspace = layout.run_dir
         generate = getattr(self._object, "generate", None)
         if callable(generate):
             generate(self)
-        self._generated = True
-        return str(layout.run_dir)
+        return str(workspace)
 
     def run(
         self, backend: BaseBackendConfig | Mapping[str, Any] | None = None, workspace_dir: str | Path | None = None
@@ -110,19 +136,23 @@ class ModelRun:
 
         Raises `ConfigError`, `MissingToolError` or `SiteError` where the request is impossible.
         """
-        if isinstance(backend, BaseBackendConfig) and type(backend).__module__ != LocalConfig.__module__:
-            return bool(backend.get_backend_class()().run(self, backend))
         plan = self._plan_with(backend if backend is not None else self._data["backend"])
-        target = self._target() if getattr(plan.spec.backend, "command", None) is None else None
+        target: Callable[[], object] | None = seed_call(plan, self)
+        if target is None and getattr(plan.spec.backend, "command", None) is None:
+            target = self._target()
         with LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
             self.record = workflow.run(
                 plan, executor, target=target, workspace_dir=Path(workspace_dir) if workspace_dir is not None else None
             )
         return self.record.succeeded
 
-    def postprocess(self, processor: str | type[Any] | Postprocessor = "noop", **options: Any) -> dict[str, Any]:
-        """Process the outputs; the answer holds `success` and what the processor has to say."""
-        return dict(get_processor(processor).process(self, **options))
+    def postprocess(self, processor: Any = "noop", **options: Any) -> dict[str, Any]:
+        """Process the outputs; the answer holds `success` and what the processor has to say.
+
+        `processor` is a name, a configuration, a class or an object with `process(model_run, **options)`.  What goes
+        wrong in there is an answer too (`success: False`, `error`); an unknown name or option raises `ConfigError`.
+        """
+        return process(processor, self, options)
 
     def status(self) -> dict[str, Any]:
         """The record as the truth stands now."""

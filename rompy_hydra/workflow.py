@@ -9,30 +9,32 @@ owns the record until the run has ended.
 from __future__ import annotations
 
 import itertools
+import json
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
+from rompy_hydra.errors import ConfigError, Finding, RecordError, RompyHydraError, SiteError
 from rompy_hydra.plan.identity import marked, point_id, science_id
 from rompy_hydra.plan.resources import SettledResources, launcher_ranks
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
-from rompy_hydra.postprocess import Postprocessor, get_processor
+from rompy_hydra.postprocess import check_options, name_of, process
 from rompy_hydra.record import provenance, store
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
 from rompy_hydra.run.command import child_environment
-from rompy_hydra.run.placement import choose_cpus, place
-from rompy_hydra.run.program import Program, find_run_program
+from rompy_hydra.run.placement import choose_cpus, place, says_cpus
+from rompy_hydra.run.plugin import SeedBackendCall, seed_call
+from rompy_hydra.run.program import Machinery, Program, find_run_program
 from rompy_hydra.workspace.hashes import FileHashes
 from rompy_hydra.workspace.inputs import (
     InputFile,
@@ -49,6 +51,39 @@ from rompy_hydra.workspace.template import Template, load_template
 
 Watch = Callable[[str, RunLayout], None]
 """Told what happens: an event (`skipped`; or `starting`, `started`, `ended`) and the run's directory."""
+
+
+Found = TypeVar("Found")
+_MOST_KEPT = 1024
+
+
+class Lookups:
+    """What preparing a run finds out beside its plan, found once: the points of a sweep share one, a single run has
+    its own.
+
+    `repositories` are named in the records in place of the plan's (which may be a snapshot); `is_shared`: other runs
+    are meant to run beside this one, so one that says nothing of CPUs is held to one.
+    """
+
+    def __init__(self, *, repositories: Sequence[Path] | None = None, is_shared: bool = False) -> None:
+        self.repositories = tuple(repositories) if repositories is not None else None
+        self.is_shared = is_shared
+        self.machinery = Machinery()
+        self.hashes = FileHashes()
+        self._found: dict[Hashable, Any] = {}
+
+    def once(self, find: Callable[[], Found], *key: Hashable) -> Found:
+        """What `find` gives, which depends on nothing but `key`; asked again only where a key cannot be kept."""
+        try:
+            return self._found[key]  # type: ignore[no-any-return]
+        except KeyError:
+            pass
+        except TypeError:  # something in it is a list or a map
+            return find()
+        if len(self._found) >= _MOST_KEPT:
+            self._found.clear()
+        found = self._found[key] = find()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +107,11 @@ class RunRecord:
     @property
     def logs(self) -> list[Path]:
         """The log files, where the record lies now (the record names them where they were written)."""
-        return [self.run_dir / "logs" / Path(path).name for path in (self.data.get("logs") or {}).values()]
+        return [self._log(path) for path in (self.data.get("logs") or {}).values()]
+
+    def _log(self, written: str) -> Path:
+        in_logs = Path(written).parent.name == "logs"  # else a point of a sweep, which has them beside its record
+        return RunLayout(self.run_dir, flat=not in_logs).logs / Path(written).name
 
     @property
     def postprocess_failed(self) -> bool:
@@ -134,31 +173,57 @@ def run(
     return postprocess(RunRecord(layout.run_dir, data), spec.postprocess.processor, spec.postprocess.options)
 
 
-def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render: bool = True) -> Prepared:
+def prepare(
+    plan: RunPlan,
+    *,
+    target: Callable[[], object] | None = None,
+    render: bool = True,
+    lookups: Lookups | None = None,
+) -> Prepared:
     """Settle, look up and render in memory; raises before anything is written."""
     spec = plan.spec
-    get_processor(spec.postprocess.processor)
-    if spec.backend.type != "local":
+    lookups = lookups or Lookups()
+    processing = spec.postprocess
+    lookups.once(
+        lambda: check_options(processing.processor, processing.options),
+        "postprocess",
+        processing.processor,
+        _as_key(processing.options),
+    )
+    target = target or seed_call(plan)
+    if spec.backend.type != "local" and not isinstance(target, SeedBackendCall):
         raise SiteError(
             f"the backend '{spec.backend.type}' can be composed and validated, but this version cannot run it yet; "
             "add backend=local to run on this machine"
         )
-    resources = place(spec.resources, settle(spec))
-    env_files = [directory / ".env" for directory in (plan.base, *(r.parent for r in plan.repositories))]
-    environment = child_environment(spec, resources, env_files=env_files)
-    template = load_template(plan.template_directory) if plan.template_directory is not None else None
-    program = Program(()) if target is not None else find_run_program(spec, resources, environment)
-    inputs, names = identify_inputs(plan)
+    is_opaque = isinstance(target, SeedBackendCall)  # where it runs, and on how much, is its own affair
+    launcher = _as_key(getattr(spec.backend, "mpiexec", None)), _as_key(spec.site.launcher)
+    resources = lookups.once(
+        lambda: settle(spec) if is_opaque else place(spec.resources, settle(spec)),
+        *("resources", is_opaque, spec.resources, spec.model.parallel, launcher),
+    )
+    environment = _environment(plan, resources, launcher, lookups)
+    template = None
+    if (directory := plan.template_directory) is not None:
+        template = lookups.once(lambda: load_template(directory), "template", directory)
+    program = Program(())
+    if target is None:
+        program = find_run_program(spec, resources, environment, lookups.machinery)
+    inputs, names = identify_inputs(plan, lookups.hashes)
     files: list[RenderedFile] = []
     if template is not None and render:
         files = render_workspace(template, _template_context(plan, resources, names))
-    if clashes := clashes_with_files(inputs, (file.path for file in files)):
+    if inputs and (clashes := clashes_with_files(inputs, (file.path for file in files))):
         raise ConfigError("an input and a file of the template have one name", clashes)
-    origin = provenance.collect(
-        repositories=plan.repositories,
-        packages=spec.model.requires.packages,
-        executable=program.executable,
-        argv=sys.argv,
+    packages = tuple(spec.model.requires.packages)
+    origin = lookups.once(
+        lambda: provenance.collect(
+            repositories=plan.repositories if lookups.repositories is None else lookups.repositories,
+            packages=packages,
+            executable=program.executable,
+            argv=sys.argv,
+        ),
+        *("provenance", plan.repositories, packages, program.executable),
     )
     return Prepared(
         plan=plan,
@@ -173,6 +238,28 @@ def prepare(plan: RunPlan, *, target: Callable[[], object] | None = None, render
     )
 
 
+def _environment(
+    plan: RunPlan, resources: SettledResources, launcher: Hashable, lookups: Lookups
+) -> Mapping[str, str]:
+    """The environment of a run; points that differ in nothing that matters for it share one."""
+    spec = plan.spec
+    env_files = [directory / ".env" for directory in (plan.base, *(r.parent for r in plan.repositories))]
+    given = (spec.env_vars, spec.model.env_vars, spec.backend.env_vars)
+    if lookups.is_shared and not says_cpus(spec.resources, resources):
+        spec = spec.model_copy(update={"resources": resources.as_resources()})
+    return lookups.once(
+        lambda: child_environment(spec, resources, env_files=env_files),
+        *("environment", spec.resources, resources, launcher, *map(_as_key, given), *env_files),
+    )
+
+
+def _as_key(value: Any) -> Hashable:
+    """A part of a key for `Lookups`: maps and lists of plain values, in their order."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    return tuple(value) if isinstance(value, list) else value
+
+
 def settle(spec: RunSpec) -> SettledResources:
     """The resources with every derived number; a launcher that says its own number of ranks is believed."""
     asked = spec.resources
@@ -182,7 +269,7 @@ def settle(spec: RunSpec) -> SettledResources:
     return asked.settle(spec.model.parallel)
 
 
-def identify_inputs(plan: RunPlan) -> tuple[list[InputFile], dict[str, Any]]:
+def identify_inputs(plan: RunPlan, hashes: FileHashes) -> tuple[list[InputFile], dict[str, Any]]:
     """The inputs with their identities, and their names in the workspace; all that are missing are told at once."""
     specs = plan.spec.model.inputs
     if not specs:
@@ -190,13 +277,13 @@ def identify_inputs(plan: RunPlan) -> tuple[list[InputFile], dict[str, Any]]:
     found, findings = find_inputs(specs, base=plan.base, template_dir=plan.template_directory)
     if findings:
         raise ConfigError("the inputs are not as the configuration says", findings)
-    return identify(found, FileHashes()), template_names(specs, found)
+    return identify(found, hashes), template_names(specs, found)
 
 
 def fill_workspace(layout: RunLayout, prepared: Prepared) -> dict[str, tuple[int, int]]:
     """Write the rendered files and place the inputs; what is there afterwards: name to (bytes, mtime in ns)."""
-    generated = write_workspace(layout, prepared.files)
-    return generated | place_inputs(layout, prepared.inputs)
+    generated = write_workspace(layout, prepared.files) if prepared.files else {}
+    return generated | place_inputs(layout, prepared.inputs) if prepared.inputs else generated
 
 
 def _template_context(plan: RunPlan, resources: SettledResources, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +409,7 @@ def _remove_run(layout: RunLayout, existing: RunRecord) -> None:
 @contextmanager
 def new_run(layout: RunLayout, prepared: Prepared) -> Iterator[dict[str, Any]]:
     """The record of a run that is about to start; if it does not come to that, nothing half-made is left."""
-    record = _first_record(layout, prepared)
+    record = first_record(layout, prepared)
     try:
         store.write_record(layout.run_dir, record)
         layout.logs.mkdir(exist_ok=True)
@@ -347,7 +434,8 @@ def _forget(layout: RunLayout) -> None:
         return
 
 
-def _first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
+def first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
+    """The record of a run that has not been started."""
     plan = prepared.plan
     science = prepared.science_id
     return {
@@ -411,22 +499,33 @@ def retry(prepared: Prepared, layout: RunLayout, executor: Executor, job_of: Cal
             return data  # the one that has ended already
         before = store.read_record(layout.run_dir)
         fill_workspace(layout, prepared)
-        wait(executor.start(job_of(number), {**_first_record(layout, prepared), "attempts": before["attempts"]}))
+        wait(executor.start(job_of(number), {**first_record(layout, prepared), "attempts": before["attempts"]}))
         return store.read_record(layout.run_dir)
 
     ended: dict[str, Any] = again(one)
     return ended
 
 
+CHOOSE_CPUS = (-1,)
+"""In place of the numbers of processors: those where least is going on."""
+
+
 def make_job(
     prepared: Prepared,
     layout: RunLayout,
     generated: Mapping[str, tuple[int, int]],
-    workspace_dir: Path | None,
+    workspace_dir: Path | None = None,
     attempt: int = 1,
+    *,
+    cpus: tuple[int, ...] | None = CHOOSE_CPUS,
+    record_start: bool = True,
 ) -> Job:
     """The plan in the terms of an operating system; a further attempt has logs of its own and may get more."""
+    if cpus == CHOOSE_CPUS:
+        is_opaque = isinstance(prepared.target, SeedBackendCall)
+        cpus = None if is_opaque else choose_cpus(prepared.spec.resources, prepared.resources)
     spec, backend = prepared.spec, prepared.spec.backend
+    target = prepared.target
     capture = getattr(backend, "capture_output", True)
     limits = [x for x in (backend.timeout, prepared.resources.time_limit) if x is not None]
     longer, larger = spec.retry.factor("time_limit", attempt), spec.retry.factor("memory", attempt)
@@ -436,16 +535,20 @@ def make_job(
         run_dir=str(layout.run_dir),
         directory=str(backend.working_dir or workspace_dir or layout.run_dir),
         argv=prepared.program.argv,
-        target=prepared.target,
+        target=target.placed(layout.run_dir, workspace_dir or layout.run_dir)
+        if isinstance(target, SeedBackendCall)
+        else target,
         environment=prepared.environment,
         stdout=str(layout.log("stdout", attempt)) if capture else None,
         stderr=str(layout.log("stderr", attempt)) if capture else None,
         timeout_s=min(limits) * longer if limits else None,
         memory_bytes=int(memory * larger) if memory is not None else None,
-        cpu_affinity=choose_cpus(spec.resources, prepared.resources),
+        cpu_affinity=cpus,
         abort_on=tuple(spec.model.abort_on),
         success=success_rules(prepared),
         generated=generated,
+        record_start=record_start,
+        check_log=str(layout.log("check")) if layout.flat else None,
     )
 
 
@@ -481,18 +584,34 @@ class _Finished:
     record: dict[str, Any]
 
 
-def postprocess(record: RunRecord, processor: str | type | Postprocessor, options: Mapping[str, Any]) -> RunRecord:
+def postprocess(record: RunRecord, processor: Any, options: Mapping[str, Any]) -> RunRecord:
     """Process the outputs of a run that succeeded; what comes of it stands in the record, beside the state."""
-    if not record.succeeded:
-        return record
+    return _process(record, processor, options) if record.succeeded else record
+
+
+def postprocess_again(run_dir: Path, processor: str | None, options: Mapping[str, Any]) -> RunRecord:
+    """Process the outputs of a run that has ended, well or not: as its own configuration says, or by another processor.
+
+    Raises `RecordError` for a run that has not ended, `ConfigError` for an unknown processor or option.
+    """
+    record = RunRecord(run_dir.absolute(), store.observe(run_dir))
+    if not record.state.is_final:
+        raise RecordError(f"the run {run_dir} is {record.state.value}; it is processed when it has ended")
+    if processor is None:
+        told = (record.data.get("config") or {}).get("postprocess") or {}
+        processor, options = told.get("processor", "noop"), told.get("options", {})
+    check_options(processor, options)
+    return _process(record, processor, options)
+
+
+def _process(record: RunRecord, processor: Any, options: Mapping[str, Any]) -> RunRecord:
     finished = _Finished(record.run_dir.name, record.run_dir.parent, record.data)
     started = time.monotonic()
     try:
-        answer = dict(get_processor(processor).process(finished, **options))
-    except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises is its failure, not the run's
+        answer = json.loads(json.dumps(process(processor, finished, options), default=str, skipkeys=True))
+    except (RompyHydraError, ValueError, RecursionError) as error:  # what is wrong now was right before the run
         answer = {"success": False, "error": f"{type(error).__name__}: {error}"}
-    name = processor if isinstance(processor, str) else getattr(processor, "__name__", type(processor).__name__)
-    answer = {"processor": name, **answer, "seconds": round(time.monotonic() - started, 3)}
+    answer = {"processor": name_of(processor), **answer, "seconds": round(time.monotonic() - started, 3)}
     data = {**record.data, "postprocess": redact(answer)}
     store.write_record(record.run_dir, data)
     return RunRecord(record.run_dir, data)

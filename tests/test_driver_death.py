@@ -114,7 +114,7 @@ def nothing_runs(where: Path) -> bool:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                inside = Path(os.readlink(entry / "cwd")).is_relative_to(where)
+                inside = (entry / "cwd").readlink().is_relative_to(where)
             except OSError:  # it has ended, or is a zombie that nobody here reaps
                 continue
             if inside:

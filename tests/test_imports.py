@@ -23,8 +23,8 @@ LADDER: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            {"cli", "__main__"},
-            {"compose", "workflow", "model"},
+            {"cli", "cli_backends", "cli_sweep", "cli_watch", "__main__"},
+            {"compose", "workflow", "sweeping", "model"},
             {"sweep", "report"},
             {"run", "workspace", "postprocess"},
             {"record"},

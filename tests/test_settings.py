@@ -26,7 +26,8 @@ NOT_YET = {
     },
     SlurmConfig: {
         "queue", "partition", "account", "qos", "reservation", "constraint", "nodes", "ntasks", "cpus_per_task",
-        "memory", "gres", "time_limit",
+        "memory", "gres", "time_limit", "job_name", "output_file", "error_file", "mail_type", "mail_user",
+        "additional_options",
     },
 }  # fmt: skip
 # Read by interpolation in conf/ (`account: ${site.account}`), or for people only.

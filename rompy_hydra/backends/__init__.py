@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rompy_hydra.backends.config import BackendConfig, BaseBackendConfig, DockerConfig, LocalConfig, SlurmConfig
+    from rompy_hydra.backends.loading import load_config, load_configs
     from rompy_hydra.backends.registry import get_available_backends
 
 _HOMES = {
@@ -15,9 +16,20 @@ _HOMES = {
     "DockerConfig": "config",
     "SlurmConfig": "config",
     "get_available_backends": "registry",
+    "load_config": "loading",
+    "load_configs": "loading",
 }
 
-__all__ = ["BackendConfig", "BaseBackendConfig", "DockerConfig", "LocalConfig", "SlurmConfig", "get_available_backends"]
+__all__ = [
+    "BackendConfig",
+    "BaseBackendConfig",
+    "DockerConfig",
+    "LocalConfig",
+    "SlurmConfig",
+    "get_available_backends",
+    "load_config",
+    "load_configs",
+]
 
 
 def __getattr__(name: str) -> Any:

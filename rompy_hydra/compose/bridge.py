@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from rompy_hydra.compose.composer import Composition
+from rompy_hydra.compose.composer import Composition, wrong
 from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
-from rompy_hydra.errors import ConfigError, Finding, did_you_mean
+from rompy_hydra.errors import Finding, did_you_mean
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.redaction import looks_like_credential, redact, redact_override
@@ -37,7 +37,7 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
     parameters = _parameters(plain, composition)
     findings = _without_consequences(composition.findings, unresolved)
     if findings or spec is None:
-        raise ConfigError(_headline(len(findings)), findings)
+        raise wrong(findings)
     spec = _placed(spec, directory, cwd)
     variables = {**environment, **spec.env_vars}
     template = composition.templates.get(spec.model.template or "")
@@ -51,12 +51,6 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
         choices=composition.choices,
         repositories=tuple(r.conf for r in composition.request.sources.repositories),
         hydra_files=_hydra_files(composition),
-    )
-
-
-def _headline(count: int) -> str:
-    return (
-        "the configuration is wrong in one place:" if count == 1 else f"the configuration is wrong in {count} places:"
     )
 
 

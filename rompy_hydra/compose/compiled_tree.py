@@ -9,7 +9,7 @@ resolved on the real tree for every point.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -135,6 +135,11 @@ def _concatenation(text: str) -> list[tuple[bool, str]] | None:
     return parts
 
 
+@lru_cache(maxsize=4096)
+def _split(key: str) -> tuple[str, ...]:
+    return tuple(split_key(key))
+
+
 @lru_cache(maxsize=1024)
 def _expression(text: str) -> Expression:
     return Expression(text)
@@ -153,12 +158,14 @@ class CompiledTree:
         *,
         hydra: DictConfig | None = None,
         constant_resolvers: Iterable[str] = (),
-        moments: dict[str, Any] | None = None,
+        moments: dict[tuple[str, ...], Any] | None = None,
     ) -> None:
         self.config = config
         self.hydra = hydra
         self.moments = moments if moments is not None else {}
+        OmegaConf.get_cache(config)["now"] = self.moments  # the cache of that resolver
         self.asked = ASKED | frozenset(constant_resolvers)
+        self._known = self.asked | LEFT_TO_OMEGACONF | ({"now", "hydra"} if hydra is not None else {"now"})
         self.root = Branch(None, None, config)
         self.number = Leaf("num", self.root, AnyNode(0))  # stands for the point's number among the leaves
         self.foreign: set[str] = set()
@@ -175,7 +182,7 @@ class CompiledTree:
     def at(self, key: str) -> Leaf | Branch | None:
         """What stands at a dotted key; None if nothing does, or if the way leads through a value."""
         here: Leaf | Branch | None = self.root
-        for part in split_key(key):
+        for part in _split(key):
             if not isinstance(here, Branch):
                 return None
             try:
@@ -187,7 +194,7 @@ class CompiledTree:
     def is_free(self, key: str) -> bool:
         """Whether nothing stands at a dotted key, and the way to it is through maps that stand there as such."""
         here: Leaf | Branch | None = self.root
-        for part in split_key(key):
+        for part in _split(key):
             if not isinstance(here, Branch) or here.is_list:
                 return False
             if (here := here.child(part)) is None:
@@ -197,7 +204,7 @@ class CompiledTree:
     def leads_through_an_expression(self, key: str) -> bool:
         """Whether setting a dotted key would set something else: a map on the way is an interpolation."""
         here: Leaf | Branch | None = self.root
-        for part in split_key(key)[:-1]:
+        for part in _split(key)[:-1]:
             if isinstance(here, Branch):
                 try:
                     here = here.child(part)
@@ -236,9 +243,10 @@ class CompiledTree:
             self.missing.append(leaf)
         elif isinstance(value, str) and "${" in value:
             self.expressions.append(leaf)
-            self.foreign |= _foreign_resolvers(value, self.asked | LEFT_TO_OMEGACONF | {"now", "hydra"})
+            expression = _expression(value)
+            self.foreign.update(_foreign_resolvers(expression, self._known))
             if isinstance(node, ValueNode):
-                leaf.expression = _expression(value)
+                leaf.expression = expression
         return leaf
 
     def _work_out(self) -> None:
@@ -327,32 +335,26 @@ def _resolved(leaf: Leaf) -> Any:
     return node._value()
 
 
-def _foreign_resolvers(text: str, known: frozenset[str]) -> set[str]:
-    """Names of resolvers in an expression that are registered, but not known to give the same for the same."""
-    expression = _expression(text) if not _is_malformed(text) else None
-    if expression is None or expression.tree is None:
-        return set()
-    found: set[str] = set()
+def _foreign_resolvers(expression: Expression, known: frozenset[str]) -> Iterator[str]:
+    """The calls in an expression of which nobody can say that they give the same for the same."""
     for context in _descendants(expression.tree):
-        if isinstance(context, OmegaConfGrammarParser.ResolverNameContext):
-            name = context.getText()
-            if "${" in name:
-                found.add(name)
-            elif name not in known and OmegaConf.has_resolver(name):
-                found.add(name)
-    return found
-
-
-@lru_cache(maxsize=1024)
-def _is_malformed(text: str) -> bool:
-    try:
-        _expression(text)
-    except Exception:  # noqa: BLE001  # whatever the parser raises, OmegaConf raises when it resolves
-        return True
-    return False
+        if not isinstance(context, OmegaConfGrammarParser.InterpolationResolverContext):
+            continue
+        name = context.resolverName().getText()
+        arguments = sequence.getText() if (sequence := context.sequence()) is not None else ""
+        call = f"${{{name}:{arguments}}}"
+        vouched = "${" not in name and (name in known or not OmegaConf.has_resolver(name))
+        if name == "now":
+            vouched = "${" not in arguments
+        if name == "hydra":
+            vouched &= arguments in _HYDRA_NUMBER or arguments.startswith(_HYDRA_CONSTANTS) and "${" not in arguments
+        if not vouched:
+            yield call
 
 
 def _descendants(context: Any) -> Iterator[Any]:
+    if context is None:
+        return
     yield context
     for child in getattr(context, "children", None) or ():
         yield from _descendants(child)
@@ -483,7 +485,7 @@ class _Evaluator:
                     raise NotUnderstood
         else:
             here = self.tree.root
-        *way, last = split_key(key)
+        *way, last = _split(key)
         branch: Any = here
         for part in way:
             branch = self._step(branch, part)
@@ -491,23 +493,21 @@ class _Evaluator:
                 branch = self.result(branch)
             if not isinstance(branch, Branch):
                 raise NotUnderstood
-            self._not_above(leaf, branch, strictly=True)
         target = self._step(branch, last)
         value = self.result(target) if isinstance(target, Leaf) else target
         if isinstance(value, Branch):
             self._not_above(leaf, value)
         return value
 
-    def _step(self, branch: Any, part: str) -> Leaf | Branch:
-        found = branch.child(part)
-        if found is None:
+    @staticmethod
+    def _step(branch: Branch, part: str) -> Leaf | Branch:
+        if (found := branch.child(part)) is None:
             raise NotUnderstood
-        return found  # type: ignore[no-any-return]
+        return found
 
-    def _not_above(self, leaf: Leaf, branch: Branch, *, strictly: bool = False) -> None:
+    @staticmethod
+    def _not_above(leaf: Leaf, branch: Branch) -> None:
         """OmegaConf refuses an interpolation that stands for a map around it."""
-        if strictly:
-            return
         above: Branch | None = leaf.parent
         while above is not None:
             if above is branch:
@@ -531,12 +531,10 @@ class _Evaluator:
 
     def _moment(self, leaf: Leaf, args: tuple[Any, ...], args_str: tuple[str, ...]) -> Any:
         """One invocation is one moment; OmegaConf's own cache goes by the text of the arguments too."""
-        text = ",".join(args_str)
-        if "${" in text:
-            raise NotUnderstood
-        if text not in self.tree.moments:
-            self.tree.moments[text] = self._call(leaf, "now", args, args_str)
-        return self.tree.moments[text]
+        moments = self.tree.moments
+        if args_str not in moments:
+            moments[args_str] = self._call(leaf, "now", args, args_str)
+        return moments[args_str]
 
     def _of_hydra(self, args: tuple[Any, ...]) -> Any:
         if self.tree.hydra is None or len(args) != 1 or not isinstance(args[0], str):
@@ -549,9 +547,6 @@ class _Evaluator:
         if not key.startswith(_HYDRA_CONSTANTS):
             raise NotUnderstood
         value = OmegaConf.select(self.tree.hydra, key)
-        if value is None or OmegaConf.is_config(value):
+        if OmegaConf.is_config(value):
             raise NotUnderstood
         return value
-
-
-Resolver = Callable[..., Any]

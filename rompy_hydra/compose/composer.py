@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime, setup_globals
@@ -38,9 +39,10 @@ from rompy_hydra.workspace.template import Templates
 
 CONFIG_NAME = "config"
 JOB_NAME = "rompy_hydra"
+INNER_GROUPS = (PREFIX, "schema", "template")  # to be extended by options, not chosen on a command line
 # Hydra refuses by more than its own exceptions: bare ValueErrors and asserts, and endless recursion for a config that
 # includes itself.
-_REFUSALS = (
+REFUSALS = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
@@ -81,6 +83,11 @@ class Composition:
     templates: Templates
     hydra_set: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong so far."""
+        return not self.findings
 
     def sets(self, name: str) -> bool:
         """Whether somebody set a key of Hydra's (`hydra.job_logging`) or one below it, or chose from its group."""
@@ -146,12 +153,28 @@ class Composition:
         return Finding(key=path, value=expression, rule=f"cannot be resolved: {cause}", where=where, mend=mend)
 
 
+def wrong(findings: Sequence[Finding]) -> ConfigError:
+    """The error of a configuration that composes, with all that is wrong with it."""
+    places = "one place" if len(findings) == 1 else f"{len(findings)} places"
+    return ConfigError(f"the configuration is wrong in {places}:", findings)
+
+
 def compose(request: Request) -> Composition:
     """Compose a request.
 
     Wrong overrides are taken out and stand in `findings`; raises `ConfigError` where nothing at all can be
     composed (a malformed file, a missing config).
     """
+    return compose_with(request, *open_loader(request))
+
+
+def compose_with(request: Request, loader: Loader, templates: Templates) -> Composition:
+    """The same by a loader that is there already (one that composes many requests of a command)."""
+    return _Composer(request, loader, templates).compose()
+
+
+def open_loader(request: Request) -> tuple[Loader, Templates]:
+    """A loader that knows the repositories, schemas, templates and resolvers of a request."""
     version.setbase("1.3")
     setup_globals()
     JobRuntime.instance().set("name", JOB_NAME)
@@ -160,7 +183,7 @@ def compose(request: Request) -> Composition:
     templates = Templates(request.sources.template_roots)
     for name in templates:
         nodes.register_template(name, partial(templates.__getitem__, name))
-    return _Composer(request, Loader(build_search_path(request.sources)), templates).compose()
+    return Loader(build_search_path(request.sources)), templates
 
 
 class _Composer:
@@ -182,7 +205,7 @@ class _Composer:
         try:
             config = self._load_with_env(overrides)
             parsed = self.loader.parsed
-        except _REFUSALS as error:
+        except REFUSALS as error:
             config, parsed = self._compose_what_is_good(error)
         hydra: DictConfig = config.hydra
         self._fill_in(hydra, parsed)
@@ -190,11 +213,10 @@ class _Composer:
         provenance = self._provenance(parsed)
         hydra_set = _set_by_somebody(hydra, parsed, self.loader.hydra_keys)
         self._find_in_hydra(hydra, hydra_set, provenance)
-        bare = _without_hydra(config)
-        self._find_mandatory(provenance, bare)
+        self._find_mandatory(provenance, config)
         return Composition(
             request=self.request,
-            config=bare,
+            config=_without_hydra(config),
             hydra=hydra,
             parsed=parsed,
             provenance=provenance,
@@ -225,7 +247,8 @@ class _Composer:
             return
 
         def where(name: str) -> str:
-            return provenance.chooser(name) if "/" in name else provenance.origin(name).where
+            is_group = "/" in name or name == "hydra"
+            return provenance.chooser(name) if is_group else provenance.origin(name).where
 
         found = hydra_keys.refusals(names, partial(_hydra_value, hydra), where, sweeping=self._sweeping)
         self.findings += found
@@ -318,7 +341,7 @@ class _Composer:
     def _load_or_raise(self, overrides: Sequence[Override], first: Exception) -> DictConfig:
         try:
             return self._load_with_env([o.input_line or "" for o in overrides])
-        except _REFUSALS as error:
+        except REFUSALS as error:
             translated = self._translate(error)
             raise ConfigError(translated.headline, [*self.findings, *translated.findings]) from first
 
@@ -422,6 +445,8 @@ class _Composer:
         self, override: Override, parent: str, siblings: list[str], *, closed_by_leaf: bool = False
     ) -> bool:
         key = override.key_or_group
+        if "/" in key and hydra_keys.is_hydras(key):
+            return self._unknown_group_of_hydra(override)
         typo = key[len(parent) + 1 if parent else 0 :].split(".")[0].split("/")[0]
         prefix = f"{parent}." if parent else ""
         if closed_by_leaf:
@@ -445,9 +470,17 @@ class _Composer:
         )
         return False
 
+    def _unknown_group_of_hydra(self, override: Override) -> bool:
+        group = override.key_or_group
+        known = [f"hydra/{name}" for name in self.loader.found.get_group_options("hydra", ObjectType.GROUP)]
+        where = f"the override '{override.input_line}'"
+        rule = f"there is no group '{group}' with options in it"
+        self.findings.append(Finding(key=group, rule=rule, where=where, mend=did_you_mean(group, known)))
+        return False
+
     def _groups(self) -> list[str]:
         found = self.loader.found.get_group_options("", results_filter=None)
-        return [g for g in found if self.loader.found.group_exists(g) and g not in (PREFIX, "schema", "template")]
+        return [g for g in found if self.loader.found.group_exists(g) and g not in INNER_GROUPS]
 
     def _translate(self, error: Exception) -> ConfigError:
         """Hydra's, OmegaConf's and libyaml's refusals in our words."""

@@ -1,14 +1,13 @@
 """What Hydra's users hang on a run, in our own process: callbacks and logging.
 
-Only for a configuration that asks for one of them (`asked_for`); without it, logging is left alone and nothing here is
-imported or called.
+Only for a configuration that asks for one of them (`hydra_keys.HOOKS`); without it, logging is left alone and nothing
+here is imported or called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,8 +15,12 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from rompy_hydra.compose import resolvers
 from rompy_hydra.compose.composer import JOB_NAME, Composition
 from rompy_hydra.errors import ConfigError, Finding
+from rompy_hydra.record import store
+from rompy_hydra.record.states import RunState
+from rompy_hydra.workspace.layout import RunLayout
 
 
 class Hooks:
@@ -31,29 +34,30 @@ class Hooks:
         self._composition = composition
         self._complain = complain
         self._config = _whole(composition)
-        self._configure_logging("hydra_logging", wanted=composition.sets("hydra.verbose"))
+        self._configure_logging("hydra_logging", wanted=bool(composition.hydra.verbose))
         self._callbacks = self._make_callbacks()
 
     def run_starts(self) -> None:
         """Before anything is written."""
         self._tell("on_run_start", config_name=self._config_name)
 
-    def job_starts(self, run_dir: Path) -> None:
-        """The run's directory is there, its process is not."""
-        self._config.hydra.runtime.output_dir = str(run_dir)
-        if self._callbacks:
-            HydraConfig.instance().set_config(self._config)
-        self._configure_logging("job_logging")
-        self._tell("on_job_start", task_function=run_in_its_own_process)
+    def watch(self, event: str, layout: RunLayout) -> None:
+        """What the workflow tells of the run: `starting` (its directory is there, its process is not), `ended`."""
+        if event == "starting":
+            self._config.hydra.runtime.output_dir = str(layout.run_dir)
+            resolvers.register_hydra(self._config.hydra)
+            if self._callbacks:
+                HydraConfig.instance().set_config(self._config)
+            self._configure_logging("job_logging")
+            self._tell("on_job_start", task_function=run_in_its_own_process)
+        elif event == "ended":
+            told = self._job_return(store.read_record(layout.run_dir))
+            self._tell("on_job_end", reverse=True, job_return=told)
 
-    def job_ended(self, record: dict[str, Any], *, succeeded: bool) -> None:
-        """The run has ended, its postprocess has not begun."""
-        self._tell("on_job_end", reverse=True, job_return=self._job_return(record, succeeded=succeeded))
-
-    def run_ended(self, record: dict[str, Any], *, succeeded: bool) -> None:
-        """All is done."""
-        job_return = self._job_return(record, succeeded=succeeded)
-        self._tell("on_run_end", reverse=True, config_name=self._config_name, job_return=job_return)
+    def run_ended(self, record: dict[str, Any]) -> None:
+        """All is done, the postprocess too."""
+        told = self._job_return(record)
+        self._tell("on_run_end", reverse=True, config_name=self._config_name, job_return=told)
 
     @property
     def _config_name(self) -> str:
@@ -81,7 +85,7 @@ class Hooks:
 
     def _error(self, key: str, headline: str, error: Exception) -> ConfigError:
         cause = error.__cause__ or error
-        rule = f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else cause!r}"
+        rule = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         return ConfigError(
             headline, [Finding(key=key, rule=rule, where=self._composition.provenance.origin(key).where)]
         )
@@ -94,7 +98,8 @@ class Hooks:
             except Exception as error:  # noqa: BLE001  # foreign code: whatever it raises is its failure, not the run's
                 self._complain(f"the callback '{name}' failed in {method}: {type(error).__name__}: {error}")
 
-    def _job_return(self, record: dict[str, Any], *, succeeded: bool) -> JobReturn:
+    def _job_return(self, record: dict[str, Any]) -> JobReturn:
+        succeeded = record["state"] == RunState.SUCCEEDED.value
         hydra = self._config.hydra
         told = JobReturn(
             overrides=OmegaConf.to_container(hydra.overrides.task, resolve=False),  # type: ignore[arg-type]  # a list

@@ -54,7 +54,7 @@ FLAGS: tuple[Word, ...] = (
     Word("--run, -r", "One run, which is the default."),
     Word(
         "--multirun, -m",
-        "With `--cfg`: previews every point of the sweep (Hydra refuses that) and tells what is wrong in any.",
+        "A sweep. With `--cfg` nothing runs: every point is shown (Hydra refuses that), and what is wrong in any.",
     ),
     Word(
         "--info, -i",
@@ -132,7 +132,7 @@ KEYS: tuple[Word, ...] = (
     Word(
         "hydra.output_subdir",
         "`null`: no `.hydra/` in the run's directory.",
-        why="tools of ours look for .hydra",
+        why="a run's directory keeps the name .hydra for it",
         mend="leave it out (.hydra), or set it to null (none)",
         only=(None, ".hydra"),
     ),
@@ -143,6 +143,7 @@ KEYS: tuple[Word, ...] = (
         mend="add -m",
         only=(None, "RUN"),
     ),
+    Word("hydra.env", "Free values, for `${hydra:env.KEY}`."),
     Word("hydra.sweeper.params", "Sweeps in a file, key to values, as Hydra's own sweeper has them; read with `-m`."),
     Word("hydra.sweeper", why=_NO_SWEEPER, mend=_SWEEP_VALUES),
     Word("hydra.launcher", why=_NO_LAUNCHER, mend="choose where to run with backend=…"),
@@ -154,8 +155,8 @@ KEYS: tuple[Word, ...] = (
 )
 
 GROUPS: tuple[Word, ...] = (
-    Word("hydra/output", "An option of yours may set any honoured key; Hydra's own sets the directories."),
-    Word("hydra/env", "An option of yours may set any honoured key; Hydra's own is empty."),
+    Word("hydra/output", "An option of yours may set honoured keys; our root config sets `hydra.run.dir` after it."),
+    Word("hydra/env", "An option of yours may set honoured keys."),
     Word("hydra/callbacks", "See `hydra.callbacks`."),
     Word("hydra/job_logging", "See `hydra.job_logging`."),
     Word("hydra/hydra_logging", "See `hydra.hydra_logging`."),
@@ -210,6 +211,24 @@ def flag(name: str) -> Word:
     return next(word for word in FLAGS if word.name.split(", ")[0] == name)
 
 
+def words_table(words: Iterable[Word]) -> str:
+    """Words as a table in Markdown: `docs/hydra.md` holds them."""
+    rows = [("", "honoured", "what it does, or why not and what to write instead"), ("---", "---", "---")]
+    for word in words:
+        names = ", ".join(f"`{name}`" for name in word.name.split(", "))
+        values = ", ".join(f"`{_shown(value)}`" for value in word.only)
+        says = [word.what] if word.what else []
+        if word.why:
+            rest = "Anything else is refused: " if word.only else "Refused: "
+            says.append(f"{rest}{word.why}; {word.mend}.")
+        rows.append((names, f"for {values}" if word.only else "yes" if word.honoured else "no", " ".join(says)))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def refusals(
     names: Iterable[str], value_of: Callable[[str], object], where: Callable[[str], str], *, sweeping: bool = False
 ) -> Iterator[Finding]:
@@ -229,5 +248,5 @@ def refusals(
             mend = did_you_mean(name, _BY_NAME.keys() - {"hydra"})
             yield Finding(key=name, rule="Hydra has no such key", where=where(name), mend=mend)
         else:
-            shown = None if not word.only else "null" if value is None else str(value)
+            shown = _shown(value) if word.only else None
             yield Finding(key=name, value=shown, rule=f"is refused: {word.why}", where=where(name), mend=word.mend)

@@ -14,12 +14,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
 import rompy_hydra
-from rompy_hydra.compose.composer import Composition, Request, compose
+from rompy_hydra.compose.composer import Composition, Request, compose, wrong
 from rompy_hydra.compose.loader import Loader
 from rompy_hydra.compose.search_path import build_search_path
 from rompy_hydra.compose.show import as_yaml
 from rompy_hydra.compose.tree import written
-from rompy_hydra.errors import ConfigError
 from rompy_hydra.redaction import redact
 
 _KINDS: tuple[tuple[str, type, str], ...] = (
@@ -53,6 +52,7 @@ class _Asked:
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self.loader = Loader(build_search_path(request.sources))  # it also makes our sources known as plug-ins
         self._composition: Composition | None = None
 
     @property
@@ -60,7 +60,7 @@ class _Asked:
         if self._composition is None:
             self._composition = compose(self.request)
             if self._composition.findings:
-                raise ConfigError("the configuration is wrong", self._composition.findings)
+                raise wrong(self._composition.findings)
         return self._composition
 
 
@@ -75,7 +75,8 @@ def _plugins(_: _Asked) -> Iterator[str]:
     for name, kind, remark in _KINDS:
         found = sorted(plugin.__name__ for plugin in plugins.discover(kind))
         others -= set(found)
-        yield f"{name}:{remark}"
+        if found:
+            yield f"{name}:{remark}"
         yield from (f"    {plugin}" for plugin in found)
     if others:
         yield "Generic plugins:"
@@ -85,8 +86,7 @@ def _plugins(_: _Asked) -> Iterator[str]:
 def _search_path(asked: _Asked) -> Iterator[str]:
     """Without composing: it is wanted most where composing fails."""
     request = asked.request
-    loader = Loader(build_search_path(request.sources))
-    found = loader.sources_of(request.config_name, request.overrides)
+    found = asked.loader.sources_of(request.config_name, request.overrides)
     origins = {str(r.conf): r.origin for r in request.sources.users}
     yield from _title("Config search path")
     yield from _table(

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 
+from rompy_hydra.compose.backend_choice import choose_backend_by_type
 from rompy_hydra.compose.composer import CONFIG_NAME, Composition, Request, compose
 from rompy_hydra.compose.sources import Sources
 
@@ -28,7 +29,7 @@ def command_request(
 ) -> Request:
     """What a command line asks for; its identity, part of the default `run_id`, is minted here, once."""
     return Request(
-        overrides=tuple(overrides),
+        overrides=choose_backend_by_type(overrides),
         sources=sources,
         invocation=mint(),
         environ=environ,

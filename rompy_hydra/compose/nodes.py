@@ -2,7 +2,7 @@
 
     /schema/run              every root key
     /schema/model            every key of `model`
-    /schema/backend/TYPE     every key of a backend
+    /schema/backend/TYPE     every key of a backend, plug-ins included (their options: plugin_source)
     /template/NAME           what a model template stands for
 
 Open maps (`env_vars`, `parameters` of no template, `vars`, …) take new keys without `+`; everything else is closed.
@@ -12,6 +12,7 @@ Leaves stay untyped: types, coercion and rules are pydantic's alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePath
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from rompy_hydra.backends.registry import backend_types, config_class
+from rompy_hydra.backends.registry import config_class, known_names, plugin_names
 from rompy_hydra.plan.period import Period
 from rompy_hydra.plan.resources import Resources
 from rompy_hydra.plan.spec import ModelSpec, PostprocessSpec, RunSpec, SiteSpec
@@ -61,8 +62,16 @@ def register_schemas(invocation: str) -> None:
     ):
         _store("schema", group, f"_global_.{group}", lambda cls=cls: _node(defaults_of(cls), cls))  # type: ignore[misc]
     _store("schema", "resources", "_global_.resources", lambda: _node(_resources(), Resources))
-    for name in backend_types():
-        _store("schema/backend", name, "_global_.backend", lambda name=name: _backend_node(name))  # type: ignore[misc]
+    for name in {*known_names(), *plugin_names()}:
+        _store("schema/backend", name, "_global_.backend", partial(_backend_node, name))
+    _forget_plugins_that_are_gone()
+
+
+def _forget_plugins_that_are_gone() -> None:
+    """The store outlives a composition; packages come and go."""
+    group = ConfigStore.instance().repo["schema"]["backend"]
+    for name in set(group) - {f"{name}.yaml" for name in (*known_names(), *plugin_names())}:
+        del group[name]
 
 
 def register_template(name: str, load: Callable[[], Template]) -> None:

@@ -15,9 +15,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from rompy_hydra.compose.loader import Loader
+from rompy_hydra.compose.loader import HYDRA_PROVIDER, Loader
 from rompy_hydra.compose.nodes import PROVIDER
 from rompy_hydra.compose.search_path import PackagedSource, RepositorySource
+from rompy_hydra.compose.tree import child
 from rompy_hydra.redaction import redact_override
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -109,9 +110,22 @@ class Provenance:
         if layer.config_path.startswith("template/"):
             return self._template_position(layer.config_path, inner)
         path = self.file_of(layer.config_path)
-        if path is not None and not inner and not layer.is_self:
+        if path is None:
+            return self._node_position(layer.config_path, inner)
+        if not inner and not layer.is_self:
             return f"{path}:1"
-        return _line(path, self._tree(path), inner) if path is not None else None
+        return _line(path, self._tree(path), inner)
+
+    def _node_position(self, config_path: str, inner: list[str]) -> str | None:
+        """A node that somebody else put into Hydra's ConfigStore, if it leads there."""
+        result = self._loader.found.load_config(config_path)
+        if result is None or result.provider in (PROVIDER, HYDRA_PROVIDER):
+            return None
+        node: Any = result.config
+        for part in inner:
+            if (node := child(node, part)) is None:
+                return None
+        return f"the node '{config_path}' of {result.provider or 'nobody'} in Hydra's ConfigStore"
 
     def _template_position(self, config_path: str, inner: list[str]) -> str | None:
         name = config_path.partition("/")[2].removesuffix(".yaml")

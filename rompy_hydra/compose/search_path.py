@@ -24,6 +24,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rompy_hydra.backends.loading import Loader
+from rompy_hydra.backends.registry import plugin_names
+from rompy_hydra.compose.plugin_source import PluginSource
 from rompy_hydra.compose.sources import Sources
 
 PREFIX = "packaged"
@@ -141,6 +143,9 @@ def build_search_path(sources: Sources) -> ConfigSearchPathImpl:
         search_path.append(f"user{number or ''}", f"{RepositorySource.scheme()}://{repository.conf}")
     search_path.append("main", f"{RepositorySource.scheme()}://{sources.packaged.conf}")
     search_path.append(PREFIX, f"{PackagedSource.scheme()}://{sources.packaged.conf}")
+    if plugin_names():
+        plugins.register(PluginSource)
+        search_path.append("plugins", f"{PluginSource.scheme()}://")
     for plugin in plugins.discover(SearchPathPlugin):
         maker: Any = plugin
         maker().manipulate_search_path(search_path)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
-from rompy_hydra.compose.composer import Composition
+from rompy_hydra.compose.composer import Composition, wrong
 from rompy_hydra.compose.hydra_job import settle
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.redaction import redact
@@ -29,7 +29,7 @@ def shown_config(
     Raises `ConfigError` with the composition's findings.
     """
     if composition.findings:
-        raise ConfigError("the configuration is wrong", composition.findings)
+        raise wrong(composition.findings)
     return config_text(composition, part, package=package, resolve=resolve, cwd=cwd)
 
 

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rompy_hydra.compose.loader import HYDRA_PROVIDER, Loader
 
-_SEARCH_PATH = "hydra.searchpath"
+SEARCH_PATH = "hydra.searchpath"
 _HYDRA_LAYERS = "hydra/"
 _KEPT_CHOICES = 64
 _KEPT_OVERRIDES = 4096
@@ -95,7 +95,7 @@ class StagedLoader(Loader):
         return self._stage_of(search_path).chooses(override)
 
     def _stage_of(self, parsed: Sequence[Override]) -> _Stage:
-        lines = tuple(o.input_line or "" for o in parsed if o.get_key_element() == _SEARCH_PATH)
+        lines = tuple(o.input_line or "" for o in parsed if o.get_key_element() == SEARCH_PATH)
         if lines not in self._stages:
             self._stages.clear()  # one search path for a whole sweep, as a rule
             _, repository = super()._parse_overrides_and_create_caching_repo(self._config_name, list(lines))

@@ -45,7 +45,7 @@ def put_typed_text_back(config: DictConfig, overrides: list[Override], templates
         key = override.key_or_group
         if override.is_delete() or override.is_hydra_override() or not override.input_line:
             continue
-        kinds = _kinds_at(key.split("."), config, templates)
+        kinds = kinds_at(key.split("."), config, templates)
         value = override.value()
         if kinds and not isinstance(value, str):
             _put(config, key.split("."), value, _parse_as_text(override.input_line), kinds)
@@ -84,11 +84,20 @@ def _put(config: Any, path: list[str], value: Any, text: Any, kinds: list[Any]) 
     elif isinstance(value, list) and isinstance(text, list):
         for number, (inner, other) in enumerate(zip(value, text, strict=True)):
             _put(config, [*path, str(number)], inner, other, _step(kinds, str(number)))
-    elif isinstance(value, (bool, int, float)) and isinstance(text, str) and _wants_text(kinds):
+    elif isinstance(value, (bool, int, float)) and isinstance(text, str) and wants_text(kinds):
         parent = config
         for part in path[:-1]:
             parent = parent[int(part)] if OmegaConf.is_list(parent) else parent[part]
         parent[int(path[-1]) if OmegaConf.is_list(parent) else path[-1]] = text
+
+
+def typed_text(override: Override) -> Any:
+    """The value of an override with its characters in the place of numbers and booleans."""
+    line = override.input_line or ""
+    text = line.partition("=")[2]
+    # a number or a boolean that is no cast is what stands behind the sign
+    is_bare = isinstance(override.value(), (bool, int, float)) and "(" not in text
+    return text.strip() if is_bare else _parse_as_text(line)
 
 
 def _parse_as_text(line: str) -> Any:
@@ -108,14 +117,15 @@ def _parse_override_as_text(line: str) -> Override:
     return override
 
 
-def _wants_text(kinds: list[Any]) -> bool:
-    """Whether text is what the field takes, and no number or boolean."""
+def wants_text(kinds: list[Any]) -> bool:
+    """Whether text is what a field takes, and no number or boolean."""
     plain = [k for k in kinds if isinstance(k, type)]
     takes_text = any(issubclass(k, (str, PurePath)) for k in plain)
     return takes_text and not any(issubclass(k, (int, float)) for k in plain)
 
 
-def _kinds_at(parts: list[str], config: DictConfig, templates: Mapping[str, Template]) -> list[Any]:
+def kinds_at(parts: list[str], config: DictConfig, templates: Mapping[str, Template]) -> list[Any]:
+    """What the schema takes at a key: the members of its type; nothing for a key that it does not know."""
     kinds: list[Any] = [RunSpec]
     for depth, part in enumerate(parts):
         kinds = _step(kinds, part)

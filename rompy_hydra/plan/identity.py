@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -34,12 +35,20 @@ def point_id(science: str, execution: Mapping[str, Any], repeat: int = 0) -> str
 
 def marked(model: BaseModel, mark: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every field of `model` that carries `mark`, nested models included."""
-    for name, field in type(model).model_fields.items():
+    for name, own_mark in _marks(type(model)):
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from marked(value, mark, f"{prefix}{name}.")
-        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("identity") == mark:
+        elif own_mark == mark:
             yield f"{prefix}{name}", value
+
+
+@cache  # a sweep asks for every point
+def _marks(cls: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (name, field.json_schema_extra.get("identity") if isinstance(field.json_schema_extra, dict) else None)
+        for name, field in cls.model_fields.items()
+    )
 
 
 def unmarked(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -40,6 +40,12 @@ class RunPlan(HouseModel):
         """The directory that holds the run's own."""
         return self.spec.output_dir
 
+    def placed(self, output_dir: Path, run_id: str) -> RunPlan:
+        """The same plan in another directory, under another name."""
+        spec = self.spec.model_copy(update={"run_id": run_id, "output_dir": output_dir})
+        config = {**self.config, "run_id": run_id, "output_dir": str(output_dir)}
+        return self.model_copy(update={"spec": spec, "config": config})
+
     def renamed(self, run_id: str) -> RunPlan:
         """The same plan under another name."""
         spec = self.spec.model_copy(update={"run_id": run_id})

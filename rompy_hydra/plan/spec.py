@@ -25,7 +25,7 @@ from rompy_hydra.backends.config import (
     WholeNumber,
     check_text,
 )
-from rompy_hydra.backends.registry import backend_types, config_class
+from rompy_hydra.backends.registry import config_class, known_names, plugin_names
 from rompy_hydra.errors import ConfigError, did_you_mean
 from rompy_hydra.plan.inputs import InputSpec
 from rompy_hydra.plan.names import ModelName, RunId
@@ -161,17 +161,19 @@ def _backend(value: object) -> object:
     kind = value.get("type")
     if not isinstance(kind, str):
         raise PydanticCustomError(
-            "backend_type", "the backend has no type; known: {known}", {"known": ", ".join(backend_types())}
+            "backend_type", "the backend has no type; known: {known}", {"known": ", ".join(known_names())}
         )
     try:
         cls = config_class(kind)
-    except ConfigError:
-        raise PydanticCustomError(
-            "backend_type",
-            "there is no backend type '{kind}'; {hint}",
-            {"kind": kind, "hint": did_you_mean(kind, backend_types())},
-        ) from None
+    except ConfigError as error:
+        raise PydanticCustomError("backend_type", "{why}", {"why": _why_no_backend(kind, error)}) from None
     return cls.model_validate(value)
+
+
+def _why_no_backend(kind: str, error: ConfigError) -> str:
+    if kind not in (*known_names(), *plugin_names()):
+        return f"there is no backend type '{kind}'; {did_you_mean(kind, known_names())}"
+    return "; ".join(finding.rule for finding in error.findings)  # a plug-in that cannot be used, and why
 
 
 def _no_period_if_nothing_is_said(value: object) -> object:

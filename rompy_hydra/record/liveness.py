@@ -77,20 +77,21 @@ class ProcessIdentity:
 class ProcessStat:
     """The few fields of `/proc/PID/stat` that we use; `rss_bytes` is the resident size."""
 
-    __slots__ = ("pid", "state", "ppid", "session", "start_time", "rss_bytes")
+    __slots__ = ("pid", "state", "ppid", "session", "threads", "start_time", "rss_bytes")
 
-    def __init__(self, pid: int, state: str, ppid: int, session: int, start_time: int, rss_bytes: int) -> None:
+    def __init__(self, pid: int, fields: list[bytes]) -> None:
         self.pid = pid
-        self.state = state
-        self.ppid = ppid
-        self.session = session
-        self.start_time = start_time
-        self.rss_bytes = rss_bytes
+        self.state = fields[0].decode()
+        self.ppid = int(fields[1])
+        self.session = int(fields[3])
+        self.threads = int(fields[17])
+        self.start_time = int(fields[19])
+        self.rss_bytes = int(fields[21]) * _PAGE_BYTES
 
     @property
     def is_dead(self) -> bool:
-        """Whether only its exit status is left (zombie or dead)."""
-        return self.state in "ZXx"
+        """Whether only its exit status is left; a main thread that ended before the others does not count."""
+        return self.state in "ZXx" and self.threads <= 1
 
 
 def read_stat(pid: int) -> ProcessStat | None:
@@ -99,10 +100,7 @@ def read_stat(pid: int) -> ProcessStat | None:
     if not raw:
         return None
     # The name in parentheses may itself hold spaces and parentheses: the last one closes it.
-    fields = raw[raw.rindex(b")") + 2 :].split()
-    return ProcessStat(
-        pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]), int(fields[21]) * _PAGE_BYTES
-    )
+    return ProcessStat(pid, raw[raw.rindex(b")") + 2 :].split())
 
 
 def read_proc(path: str) -> bytes:

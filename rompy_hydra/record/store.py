@@ -9,6 +9,8 @@ Who writes when, so that nobody overwrites what another one knows better:
   `running`; so a run that an observer has called `lost` in between is never started;
 - an observer turns a queued or running record into `lost` under the same marker, only after it saw that the watcher is
   dead and that the record did not change after that: a dead watcher writes no more;
+- a running record whose keeper is dead, while an engine goes on with the run (`container`), is not lost: whoever finds
+  it first becomes its watcher under the marker (`take_up_record`), and takes it to its end;
 - the keeper's last write needs no marker: while it lives nobody else writes.
 """
 
@@ -220,6 +222,23 @@ def claim_record(run_dir: str, data: dict[str, Any]) -> str | None:
         return None
 
 
+def take_up_record(run_dir: str, token: str, watcher: dict[str, Any]) -> dict[str, Any] | str:
+    """Become the watcher of a running record whose own one is dead; the record, or the sentence why not."""
+    with marker(run_dir, patience_s=5.0):
+        now = load_record(run_dir)
+        if now.get("job_token") != token:
+            return "its record was taken over by another start of the same run"
+        if now.get("state") != RunState.RUNNING.value:
+            return f"its record already says {now.get('state')}: {now.get('reason') or 'no reason given'}"
+        verdict = _verdict(now)
+        if not (isinstance(verdict, dict) and verdict.get("unwatched")):
+            return "somebody else watches it"
+        taken = {**now, "watcher": watcher}
+        replace_record(run_dir, taken, aside=RESERVE_NAME)
+        reserve_space(run_dir)
+        return taken
+
+
 def _reread(run_dir: str | os.PathLike[str], seen: dict[str, Any]) -> dict[str, Any]:
     try:
         return load_record(run_dir)
@@ -242,8 +261,9 @@ def _verdict(data: dict[str, Any]) -> dict[str, Any] | str:
     if alive:
         return data
     queued = data["state"] == RunState.QUEUED.value
-    if not queued and _process_lives(data):
-        # Its keeper died and could not take it along (a setuid program, say): it is not over, so it is not lost.
+    if not queued and (_process_lives(data) or data.get("container")):
+        # Its keeper died and could not take it along (a setuid program, say): it is not over, so it is not lost.  Of a
+        # container only its engine knows (`run.observe` asks it).
         return {**data, "unwatched": True}
     how = "died" if watcher.boot_id == boot_id() else "ended with a restart of the machine"
     what = "it had not been started" if queued else "no exit status is known"

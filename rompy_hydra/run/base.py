@@ -44,7 +44,8 @@ class Job:
     object that must run in a child process of its own: it is called there, an exception or `False` is a failure.
     `generated` maps workspace-relative paths that existed before the start to (bytes, mtime_ns), so that
     only what the run itself made or changed is listed as its outputs.  `record_start=False` is for thousands of short
-    runs with a journal of their own: `run.json` is written once, at the end, without fsync.
+    runs with a journal of their own: `run.json` is written once, at the end, without fsync.  `check_log` is where the
+    output of `success.check` goes (None: `logs/check.log` of the run directory); without any output there is none.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class Job:
     generated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     sha256_max_bytes: int = 256 * 1024 * 1024
     record_start: bool = True
+    check_log: str | None = None
 
 
 class RunningJob(Protocol):

@@ -25,6 +25,7 @@ from typing import Any
 
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.run.attempt import Attempt
+from rompy_hydra.run.process_attempt import ProcessAttempt
 from rompy_hydra.run.processes import become_subreaper
 from rompy_hydra.run.spawn import Child
 from rompy_hydra.run.success import signal_name
@@ -35,7 +36,15 @@ _CHECK_DRIVER_S = 5.0  # how late an idle keeper may notice its driver's death i
 class Keeper:
     """The loop: messages in, jobs one after the other, events out."""
 
-    def __init__(self, control_fd: int, events_fd: int, *, terminal: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        control_fd: int,
+        events_fd: int,
+        *,
+        terminal: tuple[int, int] | None = None,
+        attempt: Callable[..., Attempt] = ProcessAttempt,
+    ) -> None:
+        self._attempt = attempt
         self.identity = ProcessIdentity.of()
         self.terminal = terminal
         self.stop_signal: int | None = None
@@ -92,7 +101,7 @@ class Keeper:
         self._token = message["token"]
         self._cancel = None
         self._is_hurried = False
-        Attempt(self, message, **special).run()
+        self._attempt(self, message, **special).run()
         self._token = ""
 
     def turn(self, seconds: float) -> bool:
@@ -173,7 +182,7 @@ class Keeper:
         self.stop_signal = self.stop_signal or number
 
 
-def main(*, has_terminal: bool = False) -> None:
+def main(*, has_terminal: bool = False, attempt: Callable[..., Attempt] = ProcessAttempt) -> None:
     """A keeper of its own program: descriptors 0 and 1 are messages and events, 3 and 4 the driver's own output."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.getsid(0) != os.getpid():
@@ -185,7 +194,7 @@ def main(*, has_terminal: bool = False) -> None:
         terminal = (fcntl.fcntl(3, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(4, fcntl.F_DUPFD_CLOEXEC, 10))
     _let_go({2, control_fd, events_fd, *(terminal or ())})
     become_subreaper("rompy-keeper")
-    Keeper(control_fd, events_fd, terminal=terminal).serve()
+    Keeper(control_fd, events_fd, terminal=terminal, attempt=attempt).serve()
     os._exit(0)  # nothing is buffered here, and the driver waits for our end
 
 

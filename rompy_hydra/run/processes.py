@@ -245,14 +245,15 @@ class MemoryWatch:
     The sum of resident sizes counts shared pages once per process, so with several processes the proportional set
     size (PSS) is asked for; it costs more and is never above the resident sum, so it is only asked when that sum is
     above the peak so far.  Samples come quickly at first and then as seldom as keeps them under one percent of a
-    processor.
+    processor.  `shares_pages`: the main process was forked without an exec and shares its pages with our driver.
     """
 
-    def __init__(self, limit_bytes: int | None) -> None:
+    def __init__(self, limit_bytes: int | None, *, shares_pages: bool = False) -> None:
         self.peak_bytes = 0
         self.method = ""
         self.due = time.monotonic() + 0.002
         self._limit = limit_bytes
+        self._fewest_to_weigh = 1 if shares_pages else 2
         self._interval_s = 0.004
         self._longest_s = 0.05 if limit_bytes is not None else 0.5
         self._pss_due = 0.0
@@ -263,7 +264,7 @@ class MemoryWatch:
         stats = [stat for pid in descendants(os.getpid()) if (stat := read_stat(pid)) is not None]
         used = sum(stat.rss_bytes for stat in stats)
         method = "resident size, sampled"
-        if len(stats) > 1 and used > self.peak_bytes:
+        if len(stats) >= self._fewest_to_weigh and used > self.peak_bytes:
             over = self._limit is not None and used > self._limit
             now = time.monotonic()
             if now < self._pss_due and not over:

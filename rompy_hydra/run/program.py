@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -72,35 +73,52 @@ class Program:
     executable: Path | None = None
 
 
-def find_run_program(spec: RunSpec, resources: SettledResources, environment: Mapping[str, str]) -> Program:
+class Machinery:
+    """What is installed on this machine, asked once for each thing: the points of a sweep share one."""
+
+    def __init__(self) -> None:
+        self.which = cache(lambda word, path: shutil.which(word, path=path))
+        self.is_installed = cache(_is_installed)
+        self.lacks = cache(_lacks)
+
+
+def find_run_program(
+    spec: RunSpec,
+    resources: SettledResources,
+    environment: Mapping[str, str],
+    machinery: Machinery | None = None,
+) -> Program:
     """Everything that a local run executes, looked up on the PATH of its environment.
 
     A model that is Python (`command: [python, …]` with `requires.packages`) gets the interpreter that has its packages:
     ours, or the first on the PATH.  Raises `MissingToolError` with what to install, `ConfigError` for no command.
     """
+    machinery = machinery or Machinery()
     path = environment["PATH"]
     install = spec.model.requires.install
     words = own_words(spec)
     is_models_own = getattr(spec.backend, "command", None) is None
     if is_models_own:
-        words = _with_python(words, spec, path)
-    executable = find_program(words, path=path, install=f"type: {install}" if install and is_models_own else None)
+        words = _with_python(words, spec, path, machinery)
+    mend = f"type: {install}" if install and is_models_own else None
+    executable = find_program(words, path=path, install=mend, machinery=machinery)
     launcher = launcher_words(spec, resources)
     if launcher:
-        find_program(launcher, path=path, install="install an MPI library with its launcher, or set backend.mpiexec")
+        mend = "install an MPI library with its launcher, or set backend.mpiexec"
+        find_program(launcher, path=path, install=mend, machinery=machinery)
     rules = spec.model.success
-    check = _with_python(command_words(rules.check), spec, path) if rules.check is not None else ()
+    check = _with_python(command_words(rules.check), spec, path, machinery) if rules.check is not None else ()
     return Program((*launcher, *words), check, executable)
 
 
-def _with_python(words: tuple[str, ...], spec: RunSpec, path: str) -> tuple[str, ...]:
+def _with_python(words: tuple[str, ...], spec: RunSpec, path: str, machinery: Machinery) -> tuple[str, ...]:
     packages = spec.model.requires.packages
     if words[0] not in ("python", "python3") or not packages:
         return words
-    if all(_is_installed(name) for name in packages):
+    if all(machinery.is_installed(name) for name in packages):
         return (sys.executable, *words[1:])
-    found = shutil.which(words[0], path=path)
-    if found is not None and not _lacks(found, packages):
+    found = machinery.which(words[0], path)
+    if found is not None and not machinery.lacks(found, tuple(packages)):
         return (found, *words[1:])
     install = spec.model.requires.install or f"pip install {' '.join(packages)}"
     needed = ", ".join(packages)
@@ -124,7 +142,9 @@ def _lacks(python: str, packages: Sequence[str]) -> bool:
     return asked.returncode != 0
 
 
-def find_program(argv: Sequence[str], *, path: str, install: str | None) -> Path | None:
+def find_program(
+    argv: Sequence[str], *, path: str, install: str | None, machinery: Machinery | None = None
+) -> Path | None:
     """Where the program of `argv` is, None if only the shell can tell or it will be generated.
 
     Raises `MissingToolError` with what to install where it is certain that there is none.
@@ -137,7 +157,7 @@ def find_program(argv: Sequence[str], *, path: str, install: str | None) -> Path
         word = inner
     if "/" in word and not Path(word).is_absolute():
         return None  # below the run directory; the executor looks when it is there
-    found = shutil.which(word, path=path)
+    found = machinery.which(word, path) if machinery is not None else shutil.which(word, path=path)
     if found:
         return Path(found)
     if word == "python":  # a machine with python3 only: the one that runs us

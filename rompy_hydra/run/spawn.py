@@ -133,22 +133,30 @@ def spawn_fast(launch: Launch) -> Child:
     `StartError` when it cannot be started.
     """
     stdio = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(launch.stdio)]
+    ours = None
+    if launch.affinity is not None:
+        ours = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, launch.affinity)  # the child inherits it
+        except OSError as error:
+            raise StartError("affinity", error.errno or errno.EINVAL) from error
+    stage = "directory"
     try:
         os.chdir(launch.directory)
-    except OSError as error:
-        raise StartError("directory", error.errno or errno.EINVAL) from error
-    try:
+        stage = "exec"
         pid = os.posix_spawn(launch.executable, launch.argv, launch.environment, file_actions=stdio, setsid=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in an argument
-        raise StartError("exec", getattr(error, "errno", None) or errno.EINVAL) from error
+        raise StartError(stage, getattr(error, "errno", None) or errno.EINVAL) from error
     finally:
         os.chdir("/")
+        if ours is not None:
+            os.sched_setaffinity(0, ours)
     return Child(pid)
 
 
 def spawn_fast_can(launch: Launch) -> bool:
-    """Whether `spawn_fast` will do: a program, with no processors to be bound to, on a C library that can setsid."""
-    return launch.target is None and launch.affinity is None and hasattr(os, "posix_spawn") and _can_setsid()
+    """Whether `spawn_fast` will do: a program, on a C library that can setsid."""
+    return launch.target is None and hasattr(os, "posix_spawn") and _can_setsid()
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""The journal of a sweep: text files that are only appended to, by one writer (the holder of the lease), and their truth.
+"""The journal of a sweep: text that is only appended to, by one writer, the holder of the lease.
 
     plan.jsonl      {"n": 12, "name": "12", "overrides": […], "swept": {…}, "science": …, "point": …, …}
     events.jsonl    {"t": …, "e": "driver", "host": …, "pid": …}     a driver took the sweep
@@ -9,9 +9,9 @@
                     {"t": …, "e": "invalid", "n": 12, "why": …}      it cannot run and was left out
                     {"t": …, "e": "stop", "why": …}                  the driver left
 
-A line takes at most 4 KB.  A line that a killed driver or a full disk tore is passed over: what it would have told had not
-happened yet (`start`) or is in the run's own record (`end`).  On a full disk the ends go into `events.reserve`, whose
-blocks were there before; the next driver moves them over.
+A line takes at most 4 KB.  A line that a killed driver or a full disk tore is passed over: what it would have told had
+not happened yet (`start`) or is in the run's own record (`end`).  On a full disk the ends go into `events.reserve`,
+whose blocks were there before; the next driver moves them over.
 """
 
 from __future__ import annotations

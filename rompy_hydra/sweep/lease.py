@@ -1,8 +1,8 @@
 """Who drives a sweep: one at a time, by a file that exists only while somebody holds it.
 
 No `flock`: it means different things on different shared disks.  The lease is made in one exclusive step and names its
-holder (host, boot, pid, start time); the holder's heartbeat is the file's time of change, which the file server sets, so
-that clocks need not agree.  A dead holder of this machine is found out and replaced; whether one of another machine
+holder (host, boot, pid, start time); the holder's heartbeat is the file's time of change, which the file server sets,
+so that clocks need not agree.  A dead holder of this machine is found out and replaced; whether one of another machine
 is dead cannot be known from here, so somebody must say so (`--take-over`), and not while its heart still beats.
 """
 
@@ -67,7 +67,7 @@ class Lease:
         return cls(layout, token)
 
     def beat(self, *, now: bool = False) -> None:
-        """Say that we are alive, as often as is needed.  Raises `LeaseLostError` where the lease is not ours any more."""
+        """Say that we are alive, as often as is needed.  Raises `LeaseLostError` where the lease is ours no more."""
         if not now and time.monotonic() < self._due:
             return
         self._due = time.monotonic() + BEAT_S

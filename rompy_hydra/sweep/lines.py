@@ -127,11 +127,13 @@ class Reserve:
         return True
 
     def close(self) -> None:
+        """The end of writing."""
         if self._fd is not None:
             os.close(self._fd)
 
 
 def reserved_lines(path: Path) -> list[bytes]:
+    """What stands in a reserve."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -8,6 +8,7 @@ bytes before it, so that a digest of another journal is not believed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,9 @@ from typing import Any
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.layout import SweepLayout
 from rompy_hydra.sweep.lines import Line, read_events
+
+IDENTITY = ("host", "boot_id", "pid", "start_time", "pid_namespace")
+"""What a `driver` event tells of its process; a `start` names only what differs for its watcher."""
 
 INVALID = "invalid"
 """A point that was left out because it cannot run: no state of a run, for there is none."""
@@ -31,12 +35,18 @@ _TAIL = 64
 
 @dataclass(slots=True)
 class Started:
-    """An attempt that was handed over and has not ended: who has it in hands, as the `start` event tells."""
+    """An attempt that was handed over and has not ended, as the `start` event tells.
+
+    `watcher`: who has it in hands; `retry`: the rules of further attempts, if there may be any; `has_after`: its
+    outputs are to be postprocessed.
+    """
 
     attempt: int
     token: str
     since: str
     watcher: dict[str, Any]
+    retry: dict[str, Any] | None = None
+    has_after: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +67,7 @@ class SweepState:
     cpu_seconds: float = 0.0
     ended: int = 0
     drivers: int = 0
+    driver: dict[str, Any] = field(default_factory=dict)
     stop: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +114,7 @@ class SweepState:
         number = event.get("n", -1)
         if kind == "driver":
             self.drivers += 1
+            self.driver = {name: event.get(name) for name in IDENTITY}
             self.stop = None
         elif kind == "stop":
             self.stop = event.get("why")
@@ -127,7 +139,15 @@ class SweepState:
         if attempt > 1:
             self.attempts[number] = attempt
         self.bad.pop(number, None)
-        self.started[number] = Started(attempt, event.get("token", ""), event.get("t", ""), event.get("by") or {})
+        watcher = {**self.driver, **(event.get("by") or {})}
+        self.started[number] = Started(
+            attempt,
+            event.get("token", ""),
+            event.get("t", ""),
+            watcher,
+            event.get("retry"),
+            bool(event.get("post")),
+        )
         self.first_start = self.first_start or event.get("t")
 
     def _end(self, number: int, event: dict[str, Any], start: int) -> None:
@@ -164,7 +184,9 @@ class SweepState:
             "tail": _tail(events, self.offset),
             "codes": self.codes.translate(_TO_LETTERS).decode("latin-1"),
             "attempts": self.attempts,
-            "started": {n: [s.attempt, s.token, s.since, s.watcher] for n, s in self.started.items()},
+            "started": {
+                n: [s.attempt, s.token, s.since, s.watcher, s.retry, s.has_after] for n, s in self.started.items()
+            },
             "bad": [*self.bad, *self.bad.values()],
             "unposted": sorted(self.unposted),
             "post_failed": sorted(self.post_failed),
@@ -196,7 +218,7 @@ class SweepState:
             return None
 
 
-_PLAIN = ("first_start", "last_event", "wall_seconds", "cpu_seconds", "ended", "drivers", "stop")
+_PLAIN = ("first_start", "last_event", "wall_seconds", "cpu_seconds", "ended", "drivers", "driver", "stop")
 _TO_LETTERS = bytes((n + 97) % 256 for n in range(256))
 _FROM_LETTERS = bytes((n - 97) % 256 for n in range(256))
 
@@ -212,10 +234,8 @@ def _tail(events: Path, offset: int) -> str:
 def read_state(layout: SweepLayout, total: int) -> SweepState:
     """The state as the journal tells it now; a digest shortens the way, and needs no permission to write."""
     state = None
-    try:
+    with contextlib.suppress(OSError):  # none yet: all of the journal is read
         state = SweepState.from_digest(layout.digest.read_bytes(), total, layout.events)
-    except OSError:
-        pass  # none yet: all of the journal is read
     state = state or SweepState(total)
     apply_all(state, read_events(layout.events, layout.reserve, state.offset))
     return state

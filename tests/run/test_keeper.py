@@ -24,7 +24,8 @@ from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
 from rompy_hydra.record.store import load_record, observe, read_record, write_record
 from rompy_hydra.run.base import Job, SuccessRules
-from rompy_hydra.run.local import KeeperProcess, LocalExecutor, LocalRun, _wire_job
+from rompy_hydra.run.keeping import KeeperProcess, KeptRun, wire_job
+from rompy_hydra.run.local import LocalExecutor
 from rompy_hydra.run.processes import all_pids, marked_with
 from tests.run.contract import MakeJob, log, names, record_for, run, until
 
@@ -52,11 +53,11 @@ def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-S", "-c", code)
 
 
-def started(executor: LocalExecutor, job: Job) -> LocalRun:
+def started(executor: LocalExecutor, job: Job) -> KeptRun:
     return executor.start(job, record_for(job))
 
 
-def ended(running: LocalRun) -> Outcome:
+def ended(running: KeptRun) -> Outcome:
     outcome = running.wait(30)
     assert outcome is not None, "it has not ended in time"
     return outcome
@@ -120,7 +121,7 @@ def test_a_stopped_process_gets_its_term_too(executor: LocalExecutor, make_job: 
     assert log(job) == b"bye\n"
 
 
-def _state_of(running: LocalRun) -> str:
+def _state_of(running: KeptRun) -> str:
     assert running.process is not None
     stat = read_stat(running.process.pid)
     return stat.state if stat else ""
@@ -166,6 +167,24 @@ while True:
     running.cancel("enough")
     assert ended(running).state is RunState.CANCELLED
     assert in_directory(job.directory) == []
+
+
+def test_a_process_whose_main_thread_has_ended_is_still_ended(executor: LocalExecutor, make_job: MakeJob) -> None:
+    code = """
+import ctypes, os, platform, signal, threading, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=time.sleep, args=(300,)).start()
+open("ready", "w").close()
+number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+ctypes.CDLL(None).syscall(number, 0)  # exit(2): of this thread only
+"""
+    job = make_job(argv=python(code), grace_s=0.1)
+    running = started(executor, job)
+    until(lambda: _state_of(running) == "Z")
+    running.cancel("enough")
+    assert ended(running).state is RunState.CANCELLED
+    assert running.process is not None
+    assert running.process.is_alive() is False
 
 
 # ---- the keeper itself
@@ -255,7 +274,7 @@ def test_a_run_that_was_called_lost_before_its_start_is_not_started(make_job: Ma
 
 
 def _message(job: Job, token: str) -> str:
-    message = {"do": "run", "token": token, "job": _wire_job(job, job.argv[0]), "tell_start": False}
+    message = {"do": "run", "token": token, "job": wire_job(job, job.argv[0]), "tell_start": False}
     return json.dumps({**message, "record": {"job_token": token}}) + "\n"
 
 

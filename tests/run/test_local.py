@@ -19,7 +19,8 @@ from rompy_hydra.errors import ConfigError, MissingToolError, SiteError
 from rompy_hydra.record.states import RunState
 from rompy_hydra.record.store import read_record
 from rompy_hydra.run.base import SuccessRules
-from rompy_hydra.run.local import KeeperProcess, LocalExecutor, wait_any
+from rompy_hydra.run.keeping import KeeperProcess, wait_any
+from rompy_hydra.run.local import LocalExecutor
 from rompy_hydra.run.processes import all_pids, marked_with
 from tests.run.contract import ExecutorContract, MakeJob, log, names, record_for, run, until
 
@@ -396,6 +397,21 @@ with LocalExecutor() as executor:
     assert (tmp_path / "out.log").read_text() == "in the run\nthe end of the run\n"
 
 
+def test_a_callable_does_not_answer_for_the_memory_of_its_driver(executor: LocalExecutor, make_job: MakeJob) -> None:
+    ballast = bytearray(200_000_000)
+
+    def simulate() -> None:
+        held = bytearray(60_000_000)
+        time.sleep(0.3)
+        del held
+
+    outcome = run(executor, make_job(target=simulate, argv=(), memory_bytes=230_000_000))
+    del ballast
+    assert outcome.succeeded, outcome
+    assert outcome.peak_memory_bytes is not None
+    assert 60_000_000 < outcome.peak_memory_bytes < 230_000_000  # it shares the ballast with us and its keeper
+
+
 # ---- the driver's side
 
 
@@ -474,8 +490,9 @@ def test_an_executor_that_nobody_closed_leaves_no_keeper(make_job: MakeJob) -> N
     job = make_job("true")
     running = executor.start(job, record_for(job))
     running.wait(20)
-    del executor, running._give_back
-    until(lambda: running.keeper.is_alive() is False)
+    keeper = running.keeper
+    del executor, running
+    until(lambda: keeper.is_alive() is False)
 
 
 def test_jobs_leave_no_descriptor_behind(executor: LocalExecutor, make_job: MakeJob) -> None:
@@ -505,6 +522,16 @@ def test_a_big_record_arrives_whole(executor: LocalExecutor, make_job: MakeJob) 
     assert read_record(job.run_dir)["config"] == record["config"]
 
 
+def test_a_run_that_removes_its_own_directory_has_an_outcome(executor: LocalExecutor, make_job: MakeJob) -> None:
+    job = make_job('rm -r "$PWD"; exit 3')
+    running = executor.start(job, record_for(job))
+    outcome = running.wait(20)
+    assert outcome is not None
+    assert outcome.exit_code == 3
+    assert running.record_error is not None
+    assert "run.json: No such file or directory" in running.record_error
+
+
 def test_keepers_start_fast_and_light(executor: LocalExecutor) -> None:
     code = "import sys; sys.path.append(sys.argv[1]); import rompy_hydra.run.keeper; print(*sys.modules)"
     done = subprocess.run(
@@ -515,12 +542,12 @@ def test_keepers_start_fast_and_light(executor: LocalExecutor) -> None:
 
 
 def test_a_keeper_that_cannot_start_tells_why(monkeypatch: pytest.MonkeyPatch, make_job: MakeJob) -> None:
-    monkeypatch.setattr("rompy_hydra.run.local._KEEPER_CODE", "raise SystemExit('broken installation')")
+    monkeypatch.setattr("rompy_hydra.run.keeping.KEEPER_CODE", "raise SystemExit('broken installation')")
     with LocalExecutor() as executor:
         job = make_job("true")
         with pytest.raises(SiteError, match="broken installation"):
             executor.start(job, record_for(job))
-    assert read_record(job.run_dir)["state"] == "lost"
+    assert read_record(job.run_dir)["state"] in ("failed", "lost")  # it died before or after it could get the job
 
 
 def test_no_keeper_of_ours_is_left_over() -> None:

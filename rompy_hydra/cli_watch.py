@@ -1,0 +1,313 @@
+"""The street door for whoever looks at runs and sweeps, or ends them: `status SWEEP`, `logs`, `cancel`; prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rompy_hydra.errors import EXIT_OK, RecordError, UsageError
+
+if TYPE_CHECKING:
+    from rompy_hydra.cli_sweep import Parser
+    from rompy_hydra.sweep.layout import SweepLayout
+    from rompy_hydra.sweep.view import Seen, SweepView
+
+_LOG_LINES = 4
+
+
+# -- status --------------------------------------------------------------------------------------------------------
+
+
+def status_of_sweep(directory: Path, *, as_json: bool, watch: bool) -> int | None:
+    """`status` of a directory that is a sweep, a point that has no record yet, or holds nothing but sweeps.
+
+    None for anything else: single runs are told of by their records alone.
+    """
+    from rompy_hydra.record.store import RECORD_NAME
+    from rompy_hydra.sweep.description import find_sweep
+
+    if (layout := find_sweep(directory)) is not None:
+        return _status(layout, as_json=as_json, watch=watch)
+    if (directory / RECORD_NAME).exists():
+        return None
+    if (layout := _sweep_of(directory.absolute())) is not None:
+        return _status_of_point(layout, directory.absolute())
+    if directory.is_dir() and not any((d / RECORD_NAME).is_file() for d in directory.iterdir()):
+        lines = lines_of_sweeps(directory)
+        if lines and not as_json:
+            print("\n".join(lines))
+            return EXIT_OK
+    return None
+
+
+def lines_of_sweeps(directory: Path) -> list[str]:
+    """A line for each sweep in a directory."""
+    from rompy_hydra.sweep.description import find_sweep
+    from rompy_hydra.sweep.table import summary
+
+    found = [layout for d in sorted(directory.iterdir()) if d.is_dir() and (layout := find_sweep(d)) is not None]
+    return [f"sweep         {layout.sweep_dir.name}  {summary(_view(layout).state)}" for layout in found]
+
+
+def _status_of_point(layout: SweepLayout, directory: Path) -> int | None:
+    """A point whose record is written at its end only, as the journal tells."""
+    view = _view(layout)
+    for seen in view.running():
+        if seen.run_dir == directory:
+            print(f"run      {seen.name} (of the sweep {layout.sweep_dir})\nstate    running\nlogs     {seen.log()}")
+            return EXIT_OK
+    return None
+
+
+def _status(layout: SweepLayout, *, as_json: bool, watch: bool) -> int:
+    """What a glance should tell, failures first."""
+    from rompy_hydra.sweep.view import look_at
+
+    while True:
+        view = look_at(layout)
+        text = _json_of(view) if as_json else _text_of(view)
+        if watch and sys.stdout.isatty():
+            print("\x1b[H\x1b[J", end="")
+        print(text, flush=True)
+        if not watch or not view.is_driven:
+            return EXIT_OK
+        time.sleep(2)
+
+
+def _text_of(view: SweepView) -> str:
+    from rompy_hydra.sweep.progress import progress_line
+    from rompy_hydra.sweep.table import MOST_FAILURES, swept_text
+
+    lines: list[str] = []
+    failures = view.failures()
+    for seen in failures:
+        lines.append(f"{seen.state:<13} point {seen.name}  {swept_text(seen.swept)}".rstrip())
+        lines.append(f"    {seen.reason}")
+        lines.append(f"    {seen.log()}:")
+        lines += [f"      | {line}" for line in _tail(seen)]
+    counts = view.state.counts()
+    more = sum(1 for _ in view.state.bad) - len(failures)
+    if len(failures) == MOST_FAILURES and more > 0:
+        lines.append(f"… and {more} more; all of them: rompy-hydra status --json {view.layout.sweep_dir}")
+    for seen in view.running()[:MOST_FAILURES]:
+        lines.append(f"{'running':<13} point {seen.name}  {swept_text(seen.swept)}  {seen.run_dir}")
+    lines.append(f"sweep         {view.layout.sweep_dir}")
+    lines.append(f"points        {', '.join(f'{n} {name}' for name, n in counts.items())}")
+    if any(counts.get(name) for name in ("queued", "waiting", "running")):
+        lines.append(f"progress      {progress_line(view.state, None)}")
+    lines.append(f"driver        {view.driver}")
+    return "\n".join(lines)
+
+
+def _tail(seen: Seen) -> list[str]:
+    from rompy_hydra.sweep.view import last_lines
+
+    return last_lines(seen.log(), _LOG_LINES)
+
+
+def _json_of(view: SweepView) -> str:
+    def entry(seen: Seen) -> dict[str, Any]:
+        return {
+            "number": seen.number,
+            "name": seen.name,
+            "state": seen.state,
+            "reason": seen.reason,
+            "swept": dict(seen.swept),
+            "directory": str(seen.run_dir),
+            "log": str(seen.log()),
+        }
+
+    return json.dumps(
+        {
+            "sweep": str(view.layout.sweep_dir),
+            "sweep_id": view.description["sweep_id"],
+            "points": view.state.total,
+            "states": view.state.counts(),
+            "failures": [entry(seen) for seen in view.failures()],
+            "running": [entry(seen) for seen in view.running()],
+            "is_driven": view.is_driven,
+            "driver": view.driver,
+        },
+        indent=2,
+    )
+
+
+# -- logs ----------------------------------------------------------------------------------------------------------
+
+
+def logs(words: list[str], parser_of: Parser) -> int:
+    """`logs [-f] RUN`: what a run or a point printed."""
+    parser = parser_of("logs", "[-f] RUN | logs [-f] SWEEP POINT")
+    parser.description = "What a run, or a point of a sweep, printed; -f goes on as long as it runs."
+    parser.add_argument("directory", metavar="RUN", help="the directory of a run, of a point, or of a sweep")
+    parser.add_argument("point", nargs="?", metavar="POINT", help="the name of a point of a sweep")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on while it runs")
+    args = parser.parse_intermixed_args(words)
+    run_dir = _run_directory(Path(args.directory).absolute(), args.point)
+    return _print_logs(run_dir, follow=args.follow)
+
+
+def _run_directory(directory: Path, point: str | None) -> Path:
+    """The directory of the run that is meant."""
+    from rompy_hydra.sweep.description import find_sweep
+    from rompy_hydra.sweep.view import look_at
+
+    sweep = find_sweep(directory)
+    if sweep is None:
+        if point is not None:
+            raise UsageError(f"{directory} is no sweep, so it has no point '{point}'")
+        return directory
+    if point is None:
+        raise UsageError(f"{directory} is a sweep: name a point, as 'rompy-hydra logs {directory} 0'")
+    seen = look_at(sweep).find(point)
+    if seen is None:
+        raise UsageError(f"the sweep {directory} has no point '{point}'; its points are named in {sweep.plan}")
+    return seen.run_dir
+
+
+def _print_logs(run_dir: Path, *, follow: bool) -> int:
+    from rompy_hydra.run.follow import LogTail
+
+    paths = [p for name in ("stdout", "stderr") for p in _logs_of(run_dir, name)]
+    if not paths and not follow:
+        raise RecordError(f"{run_dir} has no logs: it was not started, or kept none (capture_output: false)")
+    tails: dict[Path, LogTail] = {}
+    while True:
+        is_over = _is_over(run_dir)  # asked before reading: what is printed last is then read for certain
+        for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            for path in _logs_of(run_dir, name):
+                tail = tails.setdefault(path, LogTail(str(path)))
+                while chunk := tail.read(1 << 20):
+                    stream.buffer.write(chunk)
+                stream.flush()
+        if not follow or is_over:
+            return EXIT_OK
+        time.sleep(0.2)
+
+
+def _logs_of(run_dir: Path, stream: str) -> list[Path]:
+    """The logs of all attempts, the first one first."""
+    folder = run_dir / "logs" if (run_dir / "logs").is_dir() else run_dir
+    found = [p for p in folder.glob(f"{stream}*.log") if p.name == f"{stream}.log" or p.name.split(".")[1].isdigit()]
+    return sorted(found, key=lambda p: 1 if p.name == f"{stream}.log" else int(p.name.split(".")[1]))
+
+
+def _is_over(run_dir: Path) -> bool:
+    """Whether nothing more will be printed there."""
+    from rompy_hydra.record import store
+    from rompy_hydra.record.states import RunState
+
+    sweep = _sweep_of(run_dir)
+    if sweep is not None:
+        from rompy_hydra.sweep.view import look_at
+
+        view = look_at(sweep)
+        seen = next((s for s in view.running() if s.run_dir == run_dir), None)
+        return seen is None and not (view.is_driven and not (run_dir / store.RECORD_NAME).exists())
+    with contextlib.suppress(RecordError):
+        return RunState(store.observe(run_dir)["state"]).is_final
+    return False
+
+
+def _sweep_of(run_dir: Path) -> SweepLayout | None:
+    """The sweep that a point's directory lies in."""
+    from rompy_hydra.sweep.description import find_sweep
+
+    return next((found for parent in run_dir.parents if (found := find_sweep(parent)) is not None), None)
+
+
+# -- cancel --------------------------------------------------------------------------------------------------------
+
+
+def cancel(words: list[str], parser_of: Parser) -> int:
+    """`cancel RUN | SWEEP [POINT …]`: end what runs."""
+    parser = parser_of("cancel", "RUN | cancel SWEEP [POINT ...]")
+    parser.description = "End a run, a whole sweep, or some points of it."
+    parser.add_argument("directory", metavar="RUN", help="the directory of a run, of a point, or of a sweep")
+    parser.add_argument("points", nargs="*", metavar="POINT", help="names of points of a sweep; none: all of it")
+    args = parser.parse_intermixed_args(words)
+    directory = Path(args.directory).absolute()
+    from rompy_hydra.sweep.description import find_sweep
+
+    sweep = find_sweep(directory)
+    if sweep is not None:
+        return _cancel_in_sweep(sweep, args.points)
+    if args.points:
+        raise UsageError(f"{directory} is no sweep, so it has no points")
+    if (sweep := _sweep_of(directory)) is not None:
+        names = [s.name for s in _view(sweep).running() if s.run_dir == directory]
+        if not names:
+            print(f"{directory} is not running")
+            return EXIT_OK
+        return _cancel_in_sweep(sweep, names)
+    return _cancel_run(directory)
+
+
+def _view(sweep: SweepLayout) -> SweepView:
+    from rompy_hydra.sweep.view import look_at
+
+    return look_at(sweep)
+
+
+def _cancel_in_sweep(sweep: SweepLayout, names: list[str]) -> int:
+    from rompy_hydra.record.liveness import ProcessIdentity
+    from rompy_hydra.sweep.cancel import ask_to_cancel
+    from rompy_hydra.sweep.resume import OrphanHandle
+    from rompy_hydra.workspace.layout import RunLayout
+
+    view = _view(sweep)
+    numbers: list[int] | None = None
+    if names:
+        numbers = []
+        for name in names:
+            seen = view.find(name)
+            if seen is None:
+                raise UsageError(f"the sweep {sweep.sweep_dir} has no point '{name}'")
+            numbers.append(seen.number)
+    if view.is_driven:
+        ask_to_cancel(sweep, numbers)
+        print(f"asked: {view.driver}; see it: rompy-hydra status {sweep.sweep_dir}")
+        return EXIT_OK
+    ended = 0
+    for seen in view.running():
+        if numbers is None or seen.number in numbers:
+            started = view.state.started[seen.number]
+            layout = RunLayout(seen.run_dir, flat=True)
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                OrphanHandle(layout, started, ProcessIdentity.from_dict(started.watcher)).cancel("cancelled")
+                ended += 1
+    print(f"nobody drives this sweep; {ended} of its points still ran and were told to end")
+    return EXIT_OK
+
+
+def _cancel_run(directory: Path) -> int:
+    from rompy_hydra.record import store
+    from rompy_hydra.record.liveness import ProcessIdentity
+    from rompy_hydra.record.states import RunState
+
+    record = store.observe(directory)
+    state = RunState(record["state"])
+    if state.is_final:
+        print(f"{directory} is not running: it is {state}")
+        return EXIT_OK
+    try:
+        who = ProcessIdentity.from_dict(record["watcher"])
+    except (KeyError, TypeError, ValueError):
+        raise RecordError(f"{directory}: its record does not say who watches it") from None
+    if who.is_alive() is None:
+        raise RecordError(f"{directory} is watched by {who}, which cannot be reached from here: cancel it there")
+    os.kill(who.pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        record = store.observe(directory)
+        if RunState(record["state"]).is_final:
+            break
+        time.sleep(0.05)
+    print(f"{directory}: {record['state']}: {record.get('reason')}")
+    return EXIT_OK

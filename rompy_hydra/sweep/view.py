@@ -1,0 +1,145 @@
+"""What somebody who only looks sees of a sweep: the journal, and the truth about who lives.  Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.run.success import last_line
+from rompy_hydra.sweep.description import read_description
+from rompy_hydra.sweep.layout import SweepLayout
+from rompy_hydra.sweep.lease import holder_lives, read_holder, silent_s
+from rompy_hydra.sweep.resume import Fate, find_out
+from rompy_hydra.sweep.state import SweepState, read_state
+from rompy_hydra.sweep.table import directory_of, failed_points, plan_lines
+from rompy_hydra.units.durations import format_duration
+from rompy_hydra.workspace.layout import RunLayout
+
+_LOG_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One point that is worth a line."""
+
+    number: int
+    name: str
+    state: str
+    reason: str
+    swept: Mapping[str, Any]
+    run_dir: Path
+    attempt: int
+
+    def log(self) -> Path:
+        """Where a person would look first: the errors if there are any, else the output."""
+        layout = RunLayout(self.run_dir, flat=True)
+        logs = [layout.log(stream, self.attempt) for stream in ("stderr", "stdout")]
+        return next((log for log in logs if last_line(str(log))), logs[1])
+
+
+@dataclass(slots=True)
+class SweepView:
+    """A sweep as it stands."""
+
+    layout: SweepLayout
+    description: Mapping[str, Any]
+    state: SweepState
+    driver: str
+    is_driven: bool
+
+    @property
+    def fan_out(self) -> bool:
+        """Whether the points lie a thousand to a directory."""
+        return bool(self.description.get("fan_out"))
+
+    def points(self, numbers: list[int], reasons: Mapping[int, str] | None = None) -> list[Seen]:
+        """Some of the points."""
+        return [
+            Seen(
+                line["n"],
+                line["name"],
+                self.state.state_of(line["n"]),
+                (reasons or {}).get(line["n"], ""),
+                line.get("swept", {}),
+                directory_of(self.layout, line, fan_out=self.fan_out),
+                max(1, self.state.attempts_of(line["n"])),
+            )
+            for line in plan_lines(self.layout, set(numbers))
+        ]
+
+    def failures(self) -> list[Seen]:
+        """The first points that ended badly."""
+        found = failed_points(self.layout, self.state)
+        return self.points([number for number, _, _ in found], {number: reason for number, _, reason in found})
+
+    def running(self) -> list[Seen]:
+        """The points that run now."""
+        return self.points(sorted(self.state.started))
+
+    def find(self, name: str) -> Seen | None:
+        """A point by its name or number."""
+        for line in plan_lines(self.layout):
+            if line["name"] == name or str(line["n"]) == name:
+                return self.points([line["n"]])[0]
+        return None
+
+
+def look_at(layout: SweepLayout) -> SweepView:
+    """The sweep as the truth stands now."""
+    description = read_description(layout)
+    state = read_state(layout, description["points"])
+    held = read_holder(layout)
+    lives = holder_lives(held)
+    is_driven = lives is True or (lives is None and (silent_s(layout) or 0) < 60)
+    view = SweepView(layout, description, state, _who(layout, held, state, lives), is_driven)
+    if not is_driven and state.started:
+        _look_for_orphans(view)
+    return view
+
+
+def _look_for_orphans(view: SweepView) -> None:
+    """Without a driver: what became of those that it had started."""
+    numbers = set(view.state.started)
+    for line in plan_lines(view.layout, numbers):
+        number = line["n"]
+        layout = RunLayout(directory_of(view.layout, line, fan_out=view.fan_out), flat=True)
+        verdict = find_out(layout, view.state.started[number], may_write=False)
+        if verdict.fate is Fate.RUNNING:
+            continue
+        del view.state.started[number]
+        if verdict.fate is Fate.NEVER_BEGAN:
+            view.state.set_state(number, "queued")
+        elif verdict.outcome is not None:
+            view.state.set_state(number, verdict.outcome.state.value)
+
+
+def _who(layout: SweepLayout, held: Mapping[str, Any] | None, state: SweepState, lives: bool | None) -> str:
+    """A sentence about the driver."""
+    again = f"; go on: rompy-hydra resume {layout.sweep_dir}"
+    left = any(name in ("queued", "waiting", "running") for name in state.counts())
+    if held:
+        who = f"process {held.get('pid')} on {held.get('host')}"
+        if lives:
+            return f"driven by {who} since {held.get('since')}"
+        if lives is None:
+            heard = format_duration(round(silent_s(layout) or 0.0, 1))
+            return f"driven by {who}, heard {heard} ago"
+        return f"its driver ({who}) is gone{again if left else ''}"
+    if state.stop not in (None, "done"):
+        return f"stopped: {state.stop}{again if left else ''}"
+    return f"nobody drives it{again}" if left else "done"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log, printable, from its last 8 KB."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    return ["".join(c if c.isprintable() else "·" for c in line)[:200] for line in lines[-count:]]
