@@ -17,6 +17,7 @@ from rompy_hydra.errors import (
     EXIT_REQUEST,
     EXIT_RUN_FAILED,
     EXIT_SITE,
+    ConfigError,
     RompyHydraError,
     UsageError,
     did_you_mean,
@@ -39,6 +40,9 @@ _VERBS = {
     "status": "what became of a run or a sweep: states, reasons, logs, outputs",
     "logs": "what a run or a point of a sweep printed",
     "cancel": "end a run, a sweep, or points of it",
+    "postprocess": "process the outputs of runs again, or otherwise",
+    "backends": "list, validate, schema, create: backends and their configurations",
+    "postprocessors": "list: what can be done with outputs",
 }
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _HELP = """\
@@ -97,7 +101,7 @@ def _complain(message: str, code: int, error: BaseException) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in _VERBS.items())), end="")
+        print(_HELP.format(verbs="\n".join(f"  {verb:<14} {what}" for verb, what in _VERBS.items())), end="")
         return EXIT_OK if words else EXIT_REQUEST
     if words[0] in ("-V", "--version"):
         print(f"rompy-hydra {__version__}")
@@ -111,11 +115,24 @@ def _dispatch(words: list[str]) -> int:
         "status": _status,
         "logs": _logs,
         "cancel": _cancel,
+        "postprocess": _backend_verb("postprocess"),
+        "backends": _backend_verb("backends"),
+        "postprocessors": _backend_verb("postprocessors"),
     }
     if verb not in handlers:
         hint = "write 'rompy-hydra run ...'" if "=" in verb or verb.startswith("-") else did_you_mean(verb, handlers)
         raise UsageError(f"there is no verb '{verb}'; {hint}")
     return handlers[verb](rest)
+
+
+def _backend_verb(name: str) -> Callable[[list[str]], int]:
+    def handle(words: list[str]) -> int:
+        from rompy_hydra import cli_backends
+
+        code: int = getattr(cli_backends, name)(words, _parser)
+        return code
+
+    return handle
 
 
 def _parser(verb: str, usage: str) -> argparse.ArgumentParser:
@@ -152,6 +169,8 @@ def _run_parser() -> argparse.ArgumentParser:
     add("--package", "-p", metavar="KEY", help="with --cfg: only this part")
     add("--run", "-r", action="store_true", help="one run (the default)")
     add("--multirun", "-m", action="store_true", help="a sweep; with --cfg: show its points, run nothing")
+    add("--dry-run", action="store_true", help="tell what would be run and made, and all that is wrong; write nothing")
+    add("--detach", action="store_true", help="of a sweep: check it, start it, and return; it goes on by itself")
     add(
         "--info",
         "-i",
@@ -178,12 +197,13 @@ def _run_args(words: list[str]) -> argparse.Namespace:
         if word in ("--info", "-i") and "=" in words[number + 1]:
             words = [*words[:number], "--info=all", *words[number + 1 :]]
     args = _run_parser().parse_intermixed_args(words)
-    asked = [
-        f"--{name.replace('_', '-')}" for name in ("run", "cfg", "info", "shell_completion") if getattr(args, name)
-    ]
-    if len(asked) > 1 or (args.multirun and asked not in ([], ["--cfg"])):
+    exclusive = ("run", "cfg", "info", "shell_completion", "dry_run", "detach")
+    asked = [f"--{name.replace('_', '-')}" for name in exclusive if getattr(args, name)]
+    if len(asked) > 1 or (args.multirun and asked not in ([], ["--cfg"], ["--dry-run"], ["--detach"])):
         more = ["--multirun"] if args.multirun else []
         raise UsageError(f"{' and '.join([*asked, *more])} do not go together; give one of them")
+    if args.detach and not args.multirun:
+        raise UsageError("--detach is for sweeps; add -m")
     if (args.resolve or args.package is not None) and not args.cfg:
         raise UsageError("--resolve and --package say what --cfg prints; add --cfg job (or hydra, all)")
     return args
@@ -205,29 +225,33 @@ def _run(words: list[str]) -> int:
     if args.cfg or args.info:
         return _show(args, sources)
     provenance.prefetch(r.conf for r in sources.repositories)  # git answers while Hydra is imported
-    if args.multirun:
-        from rompy_hydra.cli_sweep import run_sweep
+    if args.multirun or args.dry_run:
+        from rompy_hydra.cli_sweep import dry_run, run_sweep
 
-        return run_sweep(args, sources)
-    from rompy_hydra.compose.bridge import to_plan
+        return dry_run(args, sources) if args.dry_run else run_sweep(args, sources)
+    from rompy_hydra.compose.bridge import located, to_plan
     from rompy_hydra.compose.invocation import compose_command
-    from rompy_hydra.run.local import LocalExecutor
+    from rompy_hydra.run.planner import open_executor
 
     composition = compose_command(args.overrides, sources, args.config_name)
     plan = to_plan(composition, cwd=Path.cwd())
     hooks = _hooks(composition)
-    with _signals(), LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
+    stream = getattr(plan.spec.backend, "stream_output", False)
+    with _signals(), open_executor(plan.spec.backend.type, stream_output=stream) as executor:
         executor.warm()  # its keeper starts while we prepare
         from rompy_hydra import workflow
 
         gc.freeze()
         gc.enable()
-        if hooks is None:
-            record = workflow.run(plan, executor, watch=_announce)
-        else:
-            hooks.run_starts()
-            record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch))
-            hooks.run_ended(record.data)
+        try:
+            if hooks is None:
+                record = workflow.run(plan, executor, watch=_announce)
+            else:
+                hooks.run_starts()
+                record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch))
+                hooks.run_ended(record.data)
+        except ConfigError as error:
+            raise located(error, composition) from error
     print(_summary(record))
     return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
 
@@ -359,14 +383,15 @@ def _status(words: list[str]) -> int:
         return shown
 
     from rompy_hydra.record import store
+    from rompy_hydra.run.observe import observe
     from rompy_hydra.workflow import RunRecord
 
     directory = Path(args.directory)
     if (directory / store.RECORD_NAME).exists() or not _run_directories(directory):
-        found = [RunRecord(directory.absolute(), store.observe(directory))]
+        found = [RunRecord(directory.absolute(), observe(directory))]
         data: Any = found[0].data
     else:
-        found = [RunRecord(d.absolute(), store.observe(d)) for d in _run_directories(directory)]
+        found = [RunRecord(d.absolute(), observe(d)) for d in _run_directories(directory)]
         data = [record.data for record in found]
     if args.json:
         print(json.dumps(data, indent=2))
@@ -409,6 +434,7 @@ def _summary(record: RunRecord) -> str:
         ("where", str(record.run_dir)),
         ("logs", ", ".join(map(str, record.logs)) or None),
         ("outputs", _outputs(data)),
+        ("notes", "; ".join([*(data.get("resources") or {}).get("notes", []), *(data.get("notes") or [])])),
         ("after", _after(data)),
     ]
     return "\n".join(f"{name:<8} {value}" for name, value in rows if value)

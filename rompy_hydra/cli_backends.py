@@ -1,4 +1,4 @@
-"""The street door for backends and postprocessors: `backends`, `postprocessors`, `postprocess`; prints, as `cli` does."""
+"""The street door for backends and postprocessors: `backends`, `postprocessors`, `postprocess`; prints like `cli`."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 def backends(words: list[str], parser_of: Parser) -> int:
     """`backends list | validate FILE… | schema [TYPE] | create TYPE`."""
-    return _subverb("backends", words, _BACKENDS, parser_of)(words[1:], parser_of)
+    return _subverb("backends", words, _BACKENDS)(words[1:], parser_of)
 
 
 def postprocessors(words: list[str], parser_of: Parser) -> int:
     """`postprocessors list`."""
     known = {"list": "the postprocessors there are, who brings them, and plug-ins that cannot be used"}
-    return _subverb("postprocessors", words, known, parser_of)(words[1:], parser_of)
+    return _subverb("postprocessors", words, known)(words[1:], parser_of)
 
 
-def _subverb(verb: str, words: list[str], known: Mapping[str, str], parser_of: Parser) -> Callable[..., int]:
+def _subverb(verb: str, words: list[str], known: Mapping[str, str]) -> Callable[..., int]:
     usage = f"{' | '.join(known)} [options]"
     if not words or words[0] in ("-h", "--help"):
 
@@ -71,7 +71,9 @@ def _subverb(verb: str, words: list[str], known: Mapping[str, str], parser_of: P
 
 def _add_format(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     told = default or "a table for people"
-    parser.add_argument("--format", choices=("json", "yaml"), default=default, help=f"form of the output (default: {told})")
+    parser.add_argument(
+        "--format", choices=("json", "yaml"), default=default, help=f"form of the output (default: {told})"
+    )
     parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
 
 
@@ -176,7 +178,7 @@ def _short(path: str) -> str:
 def _from(row: Mapping[str, Any]) -> str:
     notes = ["replaces the built-in"] * row["replaces_built_in"]
     notes += ["in a later version"] * (row.get("available") is False)
-    return row["package"] + (f" ({', '.join(notes)})" if notes else "")
+    return str(row["package"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
 # -- validate ----------------------------------------------------------------------------------------------------
@@ -234,7 +236,10 @@ def _as_text(verdict: Verdict) -> str:
     lines = [f"bad   {head}" + (f": {verdict.type}" if verdict.type else "")]
     for finding in verdict.findings:
         key = f"{finding.key}: " if finding.key else ""
-        lines.append(f"      {finding.where or verdict.name}: {key}{finding.rule}" + (f"; {finding.mend}" if finding.mend else ""))
+        lines.append(
+            f"      {finding.where or verdict.name}: {key}{finding.rule}"
+            + (f"; {finding.mend}" if finding.mend else "")
+        )
     return "\n".join(lines)
 
 
@@ -255,7 +260,9 @@ def _schema(words: list[str], parser_of: Parser) -> int:
 
 def _create(words: list[str], parser_of: Parser) -> int:
     parser = parser_of("backends create", "TYPE [--format yaml|json]")
-    parser.description = "A configuration to begin with, on standard output; in YAML every other field stands in a comment."
+    parser.description = (
+        "A configuration to begin with, on standard output; in YAML every other field stands in a comment."
+    )
     parser.add_argument("type", metavar="TYPE", help="a type that `backends list` names")
     _add_format(parser, "yaml")
     args = parser.parse_args(words)
@@ -274,7 +281,7 @@ def _create(words: list[str], parser_of: Parser) -> int:
 
 
 def postprocess(words: list[str], parser_of: Parser) -> int:
-    """`postprocess RUN … [processor=NAME] [OPTION=VALUE …]`: again, or with another processor; the run stays as it is."""
+    """`postprocess DIR … [processor=NAME] [OPTION=VALUE …]`: again, or otherwise; the run itself stays as it is."""
     parser = parser_of("postprocess", "DIR ... [processor=NAME] [OPTION=VALUE ...] [--json]")
     parser.description = (
         "Process the outputs of runs that have ended: of a run's directory, or of every run below a directory."
@@ -294,7 +301,7 @@ def postprocess(words: list[str], parser_of: Parser) -> int:
         raise UsageError(f"options ({', '.join(options)}) need a processor: add processor=NAME")
     answers: dict[str, Any] = {}
     for run_dir in _runs(directories):
-        record = workflow.postprocess_again(run_dir, processor, options)
+        record = workflow.process_run(run_dir, processor, options)
         answers[str(run_dir)] = answer = record.data["postprocess"]
         if not args.json:
             told = answer.get("message") or "done" if answer["success"] else f"failed: {answer.get('error')}"

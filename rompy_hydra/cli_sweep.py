@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,22 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from rompy_hydra.errors import (
     EXIT_OK,
+    EXIT_REQUEST,
     EXIT_RUN_FAILED,
     ConfigError,
     Finding,
+    SiteError,
 )
 
 if TYPE_CHECKING:
     import argparse
 
-    from rompy_hydra.compose.composer import Request
     from rompy_hydra.compose.sources import Sources
+    from rompy_hydra.compose.sweep_plans import Sweep, SweepPlanner
     from rompy_hydra.plan.point import InvalidPoint, Point
     from rompy_hydra.sweep.layout import SweepLayout
     from rompy_hydra.sweep.progress import Progress
     from rompy_hydra.sweep.scheduler import Scheduler, Task
     from rompy_hydra.sweep.state import SweepState
-    from rompy_hydra.sweeping import Drive, Lanes
+    from rompy_hydra.sweeping.driving import Drive
+    from rompy_hydra.sweeping.lanes import Lanes
 
 Parser = Callable[[str, str], "argparse.ArgumentParser"]
 Points = Callable[[], "Iterator[Point | InvalidPoint]"]
@@ -40,25 +44,74 @@ def run_sweep(args: argparse.Namespace, sources: Sources) -> int:
     import gc
 
     from rompy_hydra.compose.invocation import command_request
+    from rompy_hydra.compose.sweep_plans import open_sweep
     from rompy_hydra.sweep.layout import make_sweep_directory
 
-    request = command_request(args.overrides, sources, args.config_name)
     cwd = Path.cwd()
-    directory = _sweep_directory(request, cwd)
-    layout = make_sweep_directory(directory)
+    sweep = open_sweep(command_request(args.overrides, sources, args.config_name), cwd=cwd)
+    layout = make_sweep_directory(_sweep_directory(sweep, cwd))
     gc.freeze()
     gc.enable()
     try:
-        drive, points = _plan(request, layout, cwd)
+        drive, points = _plan(sweep, layout, cwd)
     except BaseException:
         shutil.rmtree(layout.sweep_dir, ignore_errors=True)  # it was ours alone, and nothing of it was started
         raise
-    return _drive(drive, lambda watcher: drive.start(points(), watcher))
+    _tell_fallbacks(sweep)
+    return _drive(drive, lambda watcher: drive.start(points(), watcher), detach=args.detach)
 
 
-def _plan(
-    request: Request, layout: SweepLayout, cwd: Path
-) -> tuple[Drive, Callable[[], Iterator[Point | InvalidPoint]]]:
+def dry_run(args: argparse.Namespace, sources: Sources) -> int:
+    """`run [-m] --dry-run`: what would be, and everything that is wrong with it; nothing is written."""
+    from rompy_hydra.compose.invocation import command_request, compose_command
+    from rompy_hydra.plan.point import Point
+    from rompy_hydra.sweep.settings import SweepSettings
+    from rompy_hydra.sweeping.forecast import Forecast, point_lines
+    from rompy_hydra.sweeping.planning import check
+    from rompy_hydra.workflow import Lookups
+
+    cwd = Path.cwd()
+    if args.multirun:
+        from rompy_hydra.compose.sweep_plans import open_sweep
+
+        sweep = open_sweep(command_request(args.overrides, sources, args.config_name), cwd=cwd)
+        settings = SweepSettings.of(sweep.spec)
+        points = sweep.points()
+        budget = settings.budget()
+        where = _sweep_directory(sweep, cwd)
+    else:
+        from rompy_hydra.compose.bridge import to_plan
+
+        composition = compose_command(args.overrides, sources, args.config_name)
+        plan = to_plan(composition, cwd=cwd)
+        settings, budget = SweepSettings(), None
+        points = iter([Point(number=0, name=plan.run_id, overrides=plan.overrides, plan=plan)])
+        where = plan.output_dir / plan.run_id
+    forecast = Forecast(is_sweep=args.multirun)
+    for point in check(points, Lookups(is_shared=args.multirun and not settings.timing), budget):
+        forecast.add(point)
+        print("\n".join(point_lines(point)))
+    if args.multirun:
+        _tell_fallbacks(sweep)
+    print(f"\nnothing was written or started; it would be in {where}")
+    print("\n".join(forecast.lines()))
+    if forecast.invalid and not settings.skip_invalid:
+        error = forecast.invalid.error(forecast.points)
+        error.exit_code = EXIT_REQUEST
+        raise error
+    return EXIT_OK
+
+
+def _sweep_directory(sweep: Sweep, cwd: Path) -> Path:
+    """`hydra.sweep.dir` where somebody set it, else a new one in `output_dir`."""
+    composition = sweep.composition
+    if composition.sets("hydra.sweep.dir"):
+        return cwd / Path(str(composition.hydra.sweep.dir)).expanduser()
+    output_dir = Path(str(composition.config.get("output_dir", "runs"))).expanduser()
+    return cwd / output_dir / f"sweep-{composition.request.invocation}"
+
+
+def _plan(sweep: Sweep, layout: SweepLayout, cwd: Path) -> tuple[Drive, Points]:
     """Take the snapshot, check every point, write down what the sweep is."""
     from rompy_hydra.compose.resolvers import ENV_VARIABLE
     from rompy_hydra.record import provenance, store
@@ -68,27 +121,29 @@ def _plan(
     from rompy_hydra.sweep.lease import Lease
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweep.snapshot import take_snapshot
-    from rompy_hydra.sweeping import Drive, check, write_plan
+    from rompy_hydra.sweeping.driving import Drive
+    from rompy_hydra.sweeping.planning import check, write_plan
     from rompy_hydra.workflow import Lookups
 
+    request = sweep.planner.request
     lease = Lease.acquire(layout)
     repositories = request.sources.repositories
     snapshot = take_snapshot(layout.snapshot, [(r.conf, r.templates) for r in repositories])
-    copied = tuple(replace(r, conf=conf) for r, conf in zip(repositories, snapshot.confs, strict=True))
-    taken = replace(request, sources=replace(request.sources, repositories=copied))
-    settings = SweepSettings()
-    lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=True)
+    settings = SweepSettings.of(sweep.spec)
+    lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=not settings.timing)
+    moved = {r.templates: conf.parent / "templates" for r, conf in zip(repositories, snapshot.confs, strict=True)}
 
     def points() -> Iterator[Point | InvalidPoint]:
-        return _points(taken, cwd)
+        return _with_templates_of(moved, sweep.points())
 
-    submitted, _ = write_plan(
+    submitted, invalid = write_plan(
         layout,
         check(points(), lookups, settings.budget()),
         skip_invalid=settings.skip_invalid,
-        tick=lambda _: None,
+        tick=_planning(sweep.design.count()),
     )
     fan_out = submitted.total > FAN_OUT_ABOVE
+    _write_hydra_files(layout, sweep)
     write_description(
         layout,
         {
@@ -100,10 +155,11 @@ def _plan(
             "env": request.environ.get(ENV_VARIABLE),
             "overrides": [redact_override(o) for o in request.overrides],
             "repositories": [
-                {"conf": str(r.conf), "origin": r.origin, "snapshot": str(c.conf.relative_to(layout.sweep_dir))}
-                for r, c in zip(repositories, copied, strict=True)
+                {"conf": str(r.conf), "origin": r.origin, "snapshot": str(conf.relative_to(layout.sweep_dir))}
+                for r, conf in zip(repositories, snapshot.confs, strict=True)
             ],
             "linked": {name: list(seen) for name, seen in snapshot.linked.items()},
+            "settings": settings.to_dict(),
             "points": submitted.total,
             "fan_out": fan_out,
         },
@@ -116,41 +172,65 @@ def _plan(
         sweep_id=request.invocation,
         fan_out=fan_out,
         total=submitted.total,
+        invalid=dict(invalid.reasons()),
     )
     return drive, points
 
 
-def _sweep_directory(request: Request, cwd: Path) -> Path:
-    from rompy_hydra.compose.composer import compose
-    from rompy_hydra.compose.points import expand
+def _with_templates_of(
+    moved: Mapping[Path, Path], points: Iterator[Point | InvalidPoint]
+) -> Iterator[Point | InvalidPoint]:
+    """The points with their templates in the snapshot: what somebody edits now changes none of them."""
+    from rompy_hydra.plan.point import InvalidPoint
 
-    points = expand(request)
-    if points.findings:
-        raise ConfigError("the sweep's values are wrong", points.findings)
-    first = compose(replace(request, overrides=next(iter(points)), point=0))
-    if first.sets("hydra.sweep.dir"):
-        return cwd / Path(str(first.hydra.sweep.dir)).expanduser()
-    return cwd / Path(str(first.config.get("output_dir", "runs"))).expanduser() / f"sweep-{request.invocation}"
-
-
-def _points(request: Request, cwd: Path) -> Iterator[Point | InvalidPoint]:
-    from rompy_hydra.compose.bridge import to_plan
-    from rompy_hydra.compose.composer import compose
-    from rompy_hydra.compose.points import expand
-    from rompy_hydra.plan.point import InvalidPoint, Point
-
-    for number, overrides in enumerate(expand(request)):
-        try:
-            composition = compose(replace(request, overrides=overrides, point=number))
-            plan = to_plan(composition, cwd=cwd)
-        except ConfigError as error:
-            yield InvalidPoint(number=number, name=str(number), overrides=overrides, error=error)
-            continue
-        yield Point(number=number, name=str(number), overrides=overrides, plan=plan)
+    for point in points:
+        directory = None if isinstance(point, InvalidPoint) else point.plan.template_directory
+        if isinstance(point, InvalidPoint) or directory is None:
+            yield point
+        else:
+            there = moved[directory.parent] / directory.name
+            yield replace(point, plan=point.plan.model_copy(update={"template_directory": there}))
 
 
-def _drive(drive: Drive, start: Callable[[Callable[[SweepState], Progress]], tuple[Scheduler, Lanes]]) -> int:
+def _write_hydra_files(layout: SweepLayout, sweep: Sweep) -> None:
+    """`.hydra/` as Hydra users expect it, once: with what the points have in common."""
+    from rompy_hydra.compose.bridge import hydra_files
+
+    layout.hydra.mkdir()
+    for name, text in hydra_files(sweep.composition).items():
+        (layout.hydra / name).write_text(text, encoding="utf-8")
+
+
+def _planning(total: int) -> Callable[[int], None]:
+    """Says how far planning is, where it takes long enough to wonder."""
+    width = _terminal_width()
+    due = time.monotonic() + 1.0
+
+    def tick(done: int) -> None:
+        nonlocal due
+        if width is not None and time.monotonic() >= due:
+            due = time.monotonic() + 0.2
+            _write_error(f"\r\x1b[K{done} of {total} points checked" if done < total else "\r\x1b[K")
+
+    return tick
+
+
+def _tell_fallbacks(sweep: Sweep) -> None:
+    counts = sweep.planner.counts
+    if counts.fallbacks:
+        why = "; ".join(f"{n}: {reason}" for reason, n in counts.aside.most_common(3))
+        _write_error(f"{counts.fallbacks} compositions took Hydra's own, slow way ({why})\n")
+
+
+Start = Callable[[Callable[["SweepState"], "Progress"]], "tuple[Scheduler, Lanes]"]
+
+
+def _drive(drive: Drive, start: Start, *, detach: bool = False) -> int:
     """Drive a sweep to its end, with all that belongs to it: signals, progress, the final table."""
+    if detach and _goes_on_in_a_child(drive):
+        print(f"{drive.total} points in {drive.layout.sweep_dir}")
+        print(f"see them: rompy-hydra status {drive.layout.sweep_dir}")
+        return EXIT_OK
     from rompy_hydra.sweep.progress import Progress
     from rompy_hydra.sweep.table import final_table, summary
 
@@ -184,6 +264,28 @@ def _drive(drive: Drive, start: Callable[[Callable[[SweepState], Progress]], tup
         print(table)
     print(f"{summary(state)}  ({drive.layout.sweep_dir})")
     return scheduler.exit_code
+
+
+def _goes_on_in_a_child(drive: Drive) -> bool:
+    """Split in two: the child, without a terminal, drives on and gets False; the parent may leave and gets True."""
+    said_r, said_w = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork() > 0:
+        os.close(said_w)
+        with os.fdopen(said_r, "rb") as said:
+            if said.read(1):
+                return True
+        raise SiteError(f"the driver could not be detached; see {drive.layout.driver_log}")
+    os.close(said_r)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    _to_driver_log(drive.layout)
+    drive.lease.hand_over()  # before the parent leaves: somebody who lives must hold it
+    os.write(said_w, b"\n")
+    os.close(said_w)
+    return False
 
 
 def _log_of(task: Task) -> Path | None:
@@ -277,6 +379,7 @@ def resume(words: list[str], parser_of: Parser) -> int:
     parser = parser_of("resume", "SWEEP [--retry-failed] [--take-over]")
     parser.description = "Go on with a sweep: what has ended stays, what still runs is waited for, the rest is run."
     parser.add_argument("sweep", metavar="SWEEP", help="the directory of the sweep")
+    parser.add_argument("--detach", action="store_true", help="start it and return; it goes on by itself")
     parser.add_argument("--retry-failed", action="store_true", help="run points that failed once more")
     parser.add_argument(
         "--take-over", action="store_true", help="the driver was on another machine, and nothing of it lives any more"
@@ -286,7 +389,7 @@ def resume(words: list[str], parser_of: Parser) -> int:
     description = read_description(layout)
     lease = Lease.acquire(layout, take_over=args.take_over)
     try:
-        drive, request, cwd = _from_description(layout, description, lease)
+        drive, planner = _from_description(layout, description, lease)
         state = read_state(layout, drive.total)
     except BaseException:
         lease.release()
@@ -304,23 +407,24 @@ def resume(words: list[str], parser_of: Parser) -> int:
     _write_error(f"{drive.total - left} points have ended, {left} are left\n")
 
     def start(watcher: Callable[[SweepState], Progress]) -> tuple[Scheduler, Lanes]:
-        return drive.resume(state, lambda lines: _points_of_lines(request, lines, cwd), watcher, again=again)
+        return drive.resume(state, lambda lines: _points_of_lines(planner, lines), watcher, again=again)
 
-    return _drive(drive, start)
+    return _drive(drive, start, detach=args.detach)
 
 
 def _exit_code_of(state: SweepState) -> int:
     return EXIT_OK if state.counts().get("succeeded", 0) == state.total else EXIT_RUN_FAILED
 
 
-def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease: Any) -> tuple[Drive, Request, Path]:
+def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease: Any) -> tuple[Drive, SweepPlanner]:
     """What `run -m` had in hands, from what it wrote down."""
     from rompy_hydra.compose.composer import Request
     from rompy_hydra.compose.resolvers import ENV_VARIABLE
     from rompy_hydra.compose.sources import Repository, Sources
+    from rompy_hydra.compose.sweep_plans import SweepPlanner
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweep.snapshot import check_links
-    from rompy_hydra.sweeping import Drive
+    from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.workflow import Lookups
 
     check_links(description.get("linked", {}))
@@ -335,22 +439,21 @@ def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease
         environ=environ,
         config_name=description["config_name"],
     )
+    settings = SweepSettings.from_dict(description["settings"])
     drive = Drive(
         layout=layout,
         lease=lease,
-        settings=SweepSettings(),
-        lookups=Lookups(repositories=[Path(r["conf"]) for r in repositories], is_shared=True),
+        settings=settings,
+        lookups=Lookups(repositories=[Path(r["conf"]) for r in repositories], is_shared=not settings.timing),
         sweep_id=description["sweep_id"],
         fan_out=description["fan_out"],
         total=description["points"],
     )
-    return drive, request, Path(description["base"])
+    return drive, SweepPlanner(request, cwd=Path(description["base"]))
 
 
-def _points_of_lines(request: Request, lines: Iterable[Mapping[str, Any]], cwd: Path) -> Iterator[Point]:
+def _points_of_lines(planner: SweepPlanner, lines: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
     """The points that lines of `plan.jsonl` describe, composed again from the snapshot."""
-    from rompy_hydra.compose.bridge import to_plan
-    from rompy_hydra.compose.composer import compose
     from rompy_hydra.plan.point import Point
 
     for line in lines:
@@ -366,12 +469,11 @@ def _points_of_lines(request: Request, lines: Iterable[Mapping[str, Any]], cwd: 
                 ],
             )
         overrides = tuple(line["overrides"])
-        plan = to_plan(compose(replace(request, overrides=overrides, point=line["n"])), cwd=cwd)
         yield Point(
             number=line["n"],
             name=line["name"],
             overrides=overrides,
-            plan=plan,
+            plan=planner.plan(planner.composed(overrides, line["n"]), overrides),
             swept=line.get("swept", {}),
             repeat=line.get("repeat", 0),
             subdir=line.get("dir"),

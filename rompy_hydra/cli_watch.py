@@ -202,6 +202,7 @@ def _is_over(run_dir: Path) -> bool:
     """Whether nothing more will be printed there."""
     from rompy_hydra.record import store
     from rompy_hydra.record.states import RunState
+    from rompy_hydra.run.observe import observe
 
     sweep = _sweep_of(run_dir)
     if sweep is not None:
@@ -211,7 +212,7 @@ def _is_over(run_dir: Path) -> bool:
         seen = next((s for s in view.running() if s.run_dir == run_dir), None)
         return seen is None and not (view.is_driven and not (run_dir / store.RECORD_NAME).exists())
     with contextlib.suppress(RecordError):
-        return RunState(store.observe(run_dir)["state"]).is_final
+        return RunState(observe(run_dir)["state"]).is_final
     return False
 
 
@@ -287,11 +288,11 @@ def _cancel_in_sweep(sweep: SweepLayout, names: list[str]) -> int:
 
 
 def _cancel_run(directory: Path) -> int:
-    from rompy_hydra.record import store
     from rompy_hydra.record.liveness import ProcessIdentity
     from rompy_hydra.record.states import RunState
+    from rompy_hydra.run.observe import observe
 
-    record = store.observe(directory)
+    record = observe(directory)
     state = RunState(record["state"])
     if state.is_final:
         print(f"{directory} is not running: it is {state}")
@@ -305,7 +306,7 @@ def _cancel_run(directory: Path) -> int:
     os.kill(who.pid, signal.SIGTERM)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        record = store.observe(directory)
+        record = observe(directory)
         if RunState(record["state"]).is_final:
             break
         time.sleep(0.05)

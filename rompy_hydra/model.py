@@ -25,7 +25,9 @@ from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.postprocess import process
 from rompy_hydra.record import store
 from rompy_hydra.redaction import redact
-from rompy_hydra.run.local import LocalExecutor
+from rompy_hydra.run.command import command_key
+from rompy_hydra.run.observe import observe
+from rompy_hydra.run.planner import open_executor
 from rompy_hydra.run.plugin import seed_call
 from rompy_hydra.workspace.layout import run_directory
 from rompy_hydra.workspace.template import get_template
@@ -138,9 +140,11 @@ class ModelRun:
         """
         plan = self._plan_with(backend if backend is not None else self._data["backend"])
         target: Callable[[], object] | None = seed_call(plan, self)
-        if target is None and getattr(plan.spec.backend, "command", None) is None:
+        if target is None and getattr(plan.spec.backend, command_key(plan.spec.backend), None) is None:
             target = self._target()
-        with LocalExecutor(stream_output=getattr(plan.spec.backend, "stream_output", False)) as executor:
+        backend_config = plan.spec.backend
+        stream = getattr(backend_config, "stream_output", False)
+        with open_executor(backend_config.type, stream_output=stream) as executor:
             self.record = workflow.run(
                 plan, executor, target=target, workspace_dir=Path(workspace_dir) if workspace_dir is not None else None
             )
@@ -158,7 +162,7 @@ class ModelRun:
         """The record as the truth stands now."""
         if not (self.run_dir / store.RECORD_NAME).exists():
             raise RecordError(f"the run {self.run_id} has not been started")
-        return store.observe(self.run_dir)
+        return observe(self.run_dir)
 
     def _target(self) -> Callable[[], object] | None:
         method = getattr(self._object, "run", None)

@@ -30,6 +30,11 @@ def looks_like_credential(key: str) -> bool:
     return _CREDENTIAL.search(_CAMEL.sub("_", key).lower()) is not None
 
 
+def says_how(key: str, value: Any) -> bool:
+    """Whether it is `backend.secrets`, which says how secrets get into a container, and is none itself."""
+    return key.rpartition(".")[2] == "secrets" and value in ("env", "file")
+
+
 def redact(value: Any, key: str = "") -> Any:
     """A copy of plain data with every credential's value replaced; `${secret:NAME}` references stay readable."""
     if isinstance(value, Mapping):
@@ -37,6 +42,8 @@ def redact(value: Any, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [redact(v, key) for v in value]
     if key and value is not None and not isinstance(value, bool) and looks_like_credential(key):
+        if says_how(key, value):
+            return value
         return value if isinstance(value, str) and _REFERENCE.match(value) else REDACTED
     return value
 
@@ -63,6 +70,8 @@ def redact_text(text: str) -> str:
 def redact_override(override: str) -> str:
     """An override as it may be shown or saved: the whole value of a credential goes, whatever it holds."""
     key, sep, value = override.partition("=")
+    if sep and says_how(key, value):
+        return override
     if sep and looks_like_credential(key):
         return override if _REFERENCE.match(value) else f"{key}={REDACTED}"
     return redact_text(override)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +33,12 @@ from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
-from rompy_hydra.run.command import child_environment
-from rompy_hydra.run.placement import choose_cpus, place, says_cpus
+from rompy_hydra.run.command import command_key
+from rompy_hydra.run.observe import observe
+from rompy_hydra.run.placement import says_cpus
+from rompy_hydra.run.planner import Planner, Settings, planner_for
 from rompy_hydra.run.plugin import SeedBackendCall, seed_call
-from rompy_hydra.run.program import Machinery, Program, find_run_program
+from rompy_hydra.run.program import Machinery, Program
 from rompy_hydra.workspace.hashes import FileHashes
 from rompy_hydra.workspace.inputs import (
     InputFile,
@@ -133,6 +137,8 @@ class Prepared:
     inputs: list[InputFile] = field(default_factory=list)
     science_id: str
     provenance: dict[str, Any]
+    planner: Planner
+    settings: Settings | None = None
 
     @property
     def spec(self) -> RunSpec:
@@ -179,8 +185,12 @@ def prepare(
     target: Callable[[], object] | None = None,
     render: bool = True,
     lookups: Lookups | None = None,
+    make: bool = True,
 ) -> Prepared:
-    """Settle, look up and render in memory; raises before anything is written."""
+    """Settle, look up and render in memory; raises before anything is written.
+
+    `make=False`: what a backend would make first (an image that is built or pulled) is only named, for a dry run.
+    """
     spec = plan.spec
     lookups = lookups or Lookups()
     processing = spec.postprocess
@@ -191,24 +201,24 @@ def prepare(
         _as_key(processing.options),
     )
     target = target or seed_call(plan)
-    if spec.backend.type != "local" and not isinstance(target, SeedBackendCall):
-        raise SiteError(
-            f"the backend '{spec.backend.type}' can be composed and validated, but this version cannot run it yet; "
-            "add backend=local to run on this machine"
-        )
     is_opaque = isinstance(target, SeedBackendCall)  # where it runs, and on how much, is its own affair
-    launcher = _as_key(getattr(spec.backend, "mpiexec", None)), _as_key(spec.site.launcher)
+    kind = "local" if is_opaque else spec.backend.type
+    if target is not None and kind != "local":
+        raise _needs_a_command(spec)
+    planner = lookups.once(lambda: planner_for(kind), "planner", kind)
+    launcher = _as_key(getattr(spec.backend, "mpiexec", None)), _as_key(spec.site.launcher), kind, planner.key(spec)
     resources = lookups.once(
-        lambda: settle(spec) if is_opaque else place(spec.resources, settle(spec)),
+        lambda: settle(spec) if is_opaque else planner.place(spec, settle(spec)),
         *("resources", is_opaque, spec.resources, spec.model.parallel, launcher),
     )
-    environment = _environment(plan, resources, launcher, lookups)
+    env_files = [directory / ".env" for directory in (plan.base, *(r.parent for r in plan.repositories))]
+    environment = _environment(spec, resources, launcher, lookups, planner, env_files)
     template = None
     if (directory := plan.template_directory) is not None:
         template = lookups.once(lambda: load_template(directory), "template", directory)
     program = Program(())
     if target is None:
-        program = find_run_program(spec, resources, environment, lookups.machinery)
+        program = planner.program(spec, resources, environment, lookups.machinery)
     inputs, names = identify_inputs(plan, lookups.hashes)
     files: list[RenderedFile] = []
     if template is not None and render:
@@ -225,6 +235,9 @@ def prepare(
         ),
         *("provenance", plan.repositories, packages, program.executable),
     )
+    settings = planner.settings(plan, resources, env_files, make=make)
+    if settings is not None:
+        origin = {**origin, "image": settings.provenance()}
     return Prepared(
         plan=plan,
         resources=resources,
@@ -235,22 +248,35 @@ def prepare(
         inputs=inputs if render else [],
         science_id=_science_id(plan, template, origin, inputs),
         provenance=origin,
+        planner=planner,
+        settings=settings,
+    )
+
+
+def _needs_a_command(spec: RunSpec) -> ConfigError:
+    return ConfigError(
+        f"a Python object cannot run in the backend '{spec.backend.type}', which starts commands",
+        [Finding(key="model", rule="is an object with run()", mend="give it a command, or take backend=local")],
     )
 
 
 def _environment(
-    plan: RunPlan, resources: SettledResources, launcher: Hashable, lookups: Lookups
+    spec: RunSpec,
+    resources: SettledResources,
+    launcher: Hashable,
+    lookups: Lookups,
+    planner: Planner,
+    env_files: Sequence[Path],
 ) -> Mapping[str, str]:
     """The environment of a run; points that differ in nothing that matters for it share one."""
-    spec = plan.spec
-    env_files = [directory / ".env" for directory in (plan.base, *(r.parent for r in plan.repositories))]
     given = (spec.env_vars, spec.model.env_vars, spec.backend.env_vars)
-    if lookups.is_shared and not says_cpus(spec.resources, resources):
-        spec = spec.model_copy(update={"resources": resources.as_resources()})
-    return lookups.once(
-        lambda: child_environment(spec, resources, env_files=env_files),
-        *("environment", spec.resources, resources, launcher, *map(_as_key, given), *env_files),
-    )
+    is_held = lookups.is_shared and not says_cpus(spec.resources, resources)
+
+    def find() -> dict[str, str]:
+        asked = resources.as_resources() if is_held else spec.resources
+        return planner.environment(spec.model_copy(update={"resources": asked}), resources, env_files)
+
+    return lookups.once(find, "environment", spec.resources, resources, launcher, *map(_as_key, given), *env_files)
 
 
 def _as_key(value: Any) -> Hashable:
@@ -302,15 +328,21 @@ def _science_id(plan: RunPlan, template: Template | None, origin: Mapping[str, A
     spec = plan.spec
     part = dict(marked(spec, "science"))
     part["model.parameters"] = plan.parameters
-    if getattr(spec.backend, "command", None) is not None:
+    if getattr(spec.backend, command_key(spec.backend), None) is not None:
         part.pop("model.command", None)
     executable = origin.get("executable") or {}
+    image = origin.get("image")
+    if image is not None and image["id"]:  # the image itself, whatever it is called and wherever it was built
+        for name in ("image", "dockerfile", "build_context", "build_args"):
+            part.pop(f"backend.{name}", None)
     content = {
         "template": template.sha256 if template is not None else None,
         "inputs": science_part(inputs),
         "executable": executable.get("identity"),
         "packages": {name: origin["packages"].get(name) for name in spec.model.requires.packages},
     }
+    if image is not None:
+        content |= {"image": image["id"], "packages": {}}  # what is installed here says nothing of what is in there
     return science_id(part, content)
 
 
@@ -381,7 +413,7 @@ def _holds_only_generated(directory: Path, generated: set[str]) -> bool:
 def _existing(layout: RunLayout) -> RunRecord | None:
     if not layout.record.exists():
         return None
-    return RunRecord(layout.run_dir, store.observe(layout.run_dir))
+    return RunRecord(layout.run_dir, observe(layout.run_dir))
 
 
 def _remove_run(layout: RunLayout, existing: RunRecord) -> None:
@@ -424,7 +456,7 @@ def new_run(layout: RunLayout, prepared: Prepared) -> Iterator[dict[str, Any]]:
 
 def _forget(layout: RunLayout) -> None:
     """Take back a run directory, unless a process has run in it."""
-    if layout.record.exists() and "process" in store.read_record(layout.run_dir):
+    if layout.record.exists() and {"process", "container"} & store.read_record(layout.run_dir).keys():
         return
     shutil.rmtree(layout.run_dir, ignore_errors=True)
     parent = layout.run_dir.parent
@@ -432,6 +464,11 @@ def _forget(layout: RunLayout) -> None:
         parent.rmdir()  # only if it is empty: then it was made for this run, or holds nothing to lose
     except OSError:
         return
+
+
+@lru_cache(maxsize=1)
+def _ourselves(pid: int) -> dict[str, Any]:
+    return ProcessIdentity.of(pid).to_dict()
 
 
 def first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
@@ -465,7 +502,7 @@ def first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
         "inputs": [file.entry() for file in prepared.inputs],
         "outputs": [],
         "attempts": [],
-        "watcher": {"role": "driver", **ProcessIdentity.of().to_dict()},
+        "watcher": {"role": "driver", **_ourselves(os.getpid())},
         "job_token": secrets.token_hex(8),
     }
 
@@ -523,17 +560,23 @@ def make_job(
     """The plan in the terms of an operating system; a further attempt has logs of its own and may get more."""
     if cpus == CHOOSE_CPUS:
         is_opaque = isinstance(prepared.target, SeedBackendCall)
-        cpus = None if is_opaque else choose_cpus(prepared.spec.resources, prepared.resources)
+        cpus = None if is_opaque else prepared.planner.choose_cpus(prepared.spec.resources, prepared.resources)
     spec, backend = prepared.spec, prepared.spec.backend
     target = prepared.target
     capture = getattr(backend, "capture_output", True)
     limits = [x for x in (backend.timeout, prepared.resources.time_limit) if x is not None]
     longer, larger = spec.retry.factor("time_limit", attempt), spec.retry.factor("memory", attempt)
     memory = prepared.resources.memory
+    directory = backend.working_dir or workspace_dir or layout.run_dir
+    settings = prepared.settings
+    if settings is not None:
+        links = [file.name.as_posix() for file in prepared.inputs]
+        labels = {"rompy-hydra.run_id": layout.run_dir.name, "rompy-hydra.science_id": prepared.science_id}
+        settings = settings.placed(run_dir=layout.run_dir, directory=directory, links=links, labels=labels)
     return Job(
         run_id=layout.run_dir.name,
         run_dir=str(layout.run_dir),
-        directory=str(backend.working_dir or workspace_dir or layout.run_dir),
+        directory=str(directory),
         argv=prepared.program.argv,
         target=target.placed(layout.run_dir, workspace_dir or layout.run_dir)
         if isinstance(target, SeedBackendCall)
@@ -546,9 +589,11 @@ def make_job(
         cpu_affinity=cpus,
         abort_on=tuple(spec.model.abort_on),
         success=success_rules(prepared),
+        clean_failed=spec.on_failure == "remove_outputs",
         generated=generated,
         record_start=record_start,
         check_log=str(layout.log("check")) if layout.flat else None,
+        settings=settings,
     )
 
 
@@ -568,11 +613,15 @@ def success_rules(prepared: Prepared) -> SuccessRules:
 def wait(running: RunningJob) -> None:
     """Wait for the end; an interruption asks for the end of the run and waits for that."""
     try:
-        running.wait()
+        outcome = running.wait()
     except KeyboardInterrupt as interrupt:
         running.cancel(str(interrupt) or "interrupted from the keyboard")
         running.wait()
         raise
+    if running.record_error and outcome is not None:
+        raise SiteError(
+            f"the run ended ({outcome.state}: {outcome.reason}), but its record could not be written: {running.record_error}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -589,19 +638,24 @@ def postprocess(record: RunRecord, processor: Any, options: Mapping[str, Any]) -
     return _process(record, processor, options) if record.succeeded else record
 
 
-def postprocess_again(run_dir: Path, processor: str | None, options: Mapping[str, Any]) -> RunRecord:
+def postprocess_again(run_dir: str) -> int:
+    """What a process of its own does for a run that has ended: its postprocessor; the answer is the exit code."""
+    return int(process_run(Path(run_dir)).postprocess_failed)
+
+
+def process_run(run_dir: Path, processor: str | None = None, options: Mapping[str, Any] | None = None) -> RunRecord:
     """Process the outputs of a run that has ended, well or not: as its own configuration says, or by another processor.
 
     Raises `RecordError` for a run that has not ended, `ConfigError` for an unknown processor or option.
     """
-    record = RunRecord(run_dir.absolute(), store.observe(run_dir))
+    record = RunRecord(run_dir.absolute(), observe(run_dir))
     if not record.state.is_final:
         raise RecordError(f"the run {run_dir} is {record.state.value}; it is processed when it has ended")
     if processor is None:
         told = (record.data.get("config") or {}).get("postprocess") or {}
         processor, options = told.get("processor", "noop"), told.get("options", {})
-    check_options(processor, options)
-    return _process(record, processor, options)
+    check_options(processor, options or {})
+    return _process(record, processor, options or {})
 
 
 def _process(record: RunRecord, processor: Any, options: Mapping[str, Any]) -> RunRecord:

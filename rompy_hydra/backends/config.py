@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -130,10 +130,12 @@ def _no_placeholder_in(command: str) -> None:
 
 
 def _launcher(value: object) -> object:
-    checked = _command(value) if value != "" else value
+    if isinstance(value, str) and not value:
+        return None  # ROMPY's way to say that there is none
+    checked = _command(value)
     if isinstance(checked, str) and not fits(forms.LAUNCHER, checked):
         raise PydanticCustomError("quoting", "cannot be split into words: close the quotes, escape no end")
-    return checked or None
+    return checked
 
 
 def _timeout_seconds(value: object) -> object:
@@ -274,6 +276,11 @@ Dockerfile = Annotated[Path, BeforeValidator(_path), _text_schema(forms.DOCKERFI
 User = Annotated[Text, _form(forms.USER, "must be a user: `name`, `uid` or `uid:gid`"), _text_schema(forms.USER)]
 Network = Annotated[Text, _form(forms.NETWORK, "must be the name of a network"), _text_schema(forms.NETWORK)]
 Volume = Annotated[StrictStr, BeforeValidator(check_text), _text_schema(forms.VOLUME)]
+Capability = Annotated[
+    Text,
+    _form(forms.CAPABILITY, "must be the name of a Linux capability, as `SYS_PTRACE`"),
+    _text_schema(forms.CAPABILITY),
+]
 MailType = Annotated[
     Text, _form(forms.MAIL_TYPE, "must be of sbatch's mail types, as `END,FAIL`"), _text_schema(forms.MAIL_TYPE)
 ]
@@ -290,6 +297,12 @@ def _count_schema(pattern: str, most: int) -> WithJsonSchema:
 
 Nodes = Annotated[
     int, BeforeValidator(_count(forms.UP_TO_100)), Field(ge=1, le=100), _count_schema(forms.UP_TO_100, 100)
+]
+PidsLimit = Annotated[
+    int,
+    BeforeValidator(_count(forms.UP_TO_A_MILLION)),
+    Field(ge=1, le=1_000_000),
+    _count_schema(forms.UP_TO_A_MILLION, 1_000_000),
 ]
 Tasks = Annotated[
     int,
@@ -358,7 +371,14 @@ class HouseModel(BaseModel):
 
     def __repr_args__(self) -> Any:
         for name, value in super().__repr_args__():
-            yield name, _shown(value, name or "")
+            yield name, self._shown_field(name or "", value)
+
+    @classmethod
+    def _shown_field(cls, name: str, value: Any) -> Any:
+        """A field as it may be shown; the words of a closed list are no credentials, whatever the field is called."""
+        field = cls.model_fields.get(name)
+        is_word = field is not None and get_origin(field.annotation) is Literal
+        return value if is_word else _shown(value, name)
 
 
 def _rendered(message: str) -> Any:
@@ -461,8 +481,8 @@ class BaseBackendConfig(HouseModel):
 
     @model_serializer(mode="wrap")
     def _dump_without_secrets(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        dumped: dict[str, Any] = _shown(handler(self), "")
-        return dumped
+        dumped: dict[str, Any] = handler(self)
+        return {name: self._shown_field(name, value) for name, value in dumped.items()}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -619,7 +639,8 @@ class DockerConfig(BaseBackendConfig):
     )
     volumes: list[Volume] = Field(
         default_factory=list,
-        description="Mounts, `host:container[:mode]`; host paths must exist; a named volume is `volume:NAME:…`.",
+        description="Mounts, `host:container[:mode]`, read-only unless the mode has `rw`; host paths must exist; a"
+        " named volume is `volume:NAME:…`.",
         json_schema_extra=_mark("none"),
     )
     network: Network | None = Field(None, description="Docker network.", json_schema_extra=_mark("none"))
@@ -628,6 +649,35 @@ class DockerConfig(BaseBackendConfig):
     )
     stream_output: StrictBool = Field(
         False, description="Show the output while it runs, too.", json_schema_extra=_mark("none")
+    )
+    shm_size: MemoryText | None = Field(
+        None,
+        description="Size of /dev/shm (default: the engine's, and up to 1g where there is a launcher).",
+        json_schema_extra=_mark("none"),
+    )
+    pids_limit: PidsLimit | None = Field(
+        None, description="Processes and threads at most (default: 4096).", json_schema_extra=_mark("none")
+    )
+    read_only: StrictBool = Field(
+        False,
+        description="Nothing but the mounts, and /tmp in memory, can be written to.",
+        json_schema_extra=_mark("none"),
+    )
+    capabilities: list[Capability] = Field(
+        default_factory=list,
+        description="Linux capabilities to keep, as `SYS_PTRACE`; without a word there are none.",
+        json_schema_extra=_mark("none"),
+    )
+    allow_dangerous_mounts: StrictBool = Field(
+        False,
+        description="Mount `/`, `/etc`, the engine's socket and their like if they are asked for.",
+        json_schema_extra=_mark("none"),
+    )
+    secrets: Literal["env", "file"] = Field(
+        "env",
+        description="How `${secret:NAME}` gets in: as a variable, which the engine keeps with the container; or as a"
+        " file in memory, whose path is in the variable with `_FILE` added.",
+        json_schema_extra=_mark("none"),
     )
 
     @field_validator("build_context")

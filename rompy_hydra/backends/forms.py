@@ -92,6 +92,7 @@ IMAGE = _whole(
 )
 DOCKERFILE = _whole(r"[^/\x00][^\x00]*")
 USER = _whole(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(?::[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?")
+CAPABILITY = _whole("[A-Z][A-Z_]*[A-Z]")
 NETWORK = _whole("[A-Za-z0-9][A-Za-z0-9_.:-]*")
 
 MODE_KINDS: tuple[tuple[str, ...], ...] = (

@@ -1,4 +1,4 @@
-"""A configuration to begin with, made from a configuration class: its example, or its required fields with a stand-in."""
+"""A configuration to begin with: the example of a configuration class, or its required fields with stand-ins."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ def starting_point(cls: type[BaseBackendConfig], backend_type: str) -> dict[str,
     """The fields that a first configuration should say, `type` first."""
     schema = cls.model_json_schema()
     examples = [example for example in schema.get("examples", []) if isinstance(example, dict)]
-    said = examples[0] if examples else {name: _stand_in(schema["properties"][name]) for name in schema.get("required", [])}
-    return {"type": backend_type, **{key: value for key, value in said.items() if key != "type"}}
+    said = (
+        examples[0]
+        if examples
+        else {name: _stand_in(schema["properties"][name]) for name in schema.get("required", [])}
+    )
+    in_order = [name for name in cls.model_fields if name in said and name != "type"]
+    return {"type": backend_type, **{name: said[name] for name in in_order}}
 
 
 def starting_text(cls: type[BaseBackendConfig], backend_type: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rompy_hydra.compose.composer import Composition, wrong
 from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
-from rompy_hydra.errors import Finding, did_you_mean
+from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.redaction import looks_like_credential, redact, redact_override
@@ -50,15 +51,25 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
         overrides=tuple(redact_override(o) for o in composition.request.overrides),
         choices=composition.choices,
         repositories=tuple(r.conf for r in composition.request.sources.repositories),
-        hydra_files=_hydra_files(composition),
+        hydra_files=hydra_files(composition),
     )
+
+
+def located(error: ConfigError, composition: Composition) -> ConfigError:
+    """What was found wrong after composing (contradicting resources, missing inputs), with the places that set it."""
+    origin = composition.provenance.origin
+    findings = [
+        replace(f, where=origin(f.key).where) if f.where is None and composition.raw(f.key) is not None else f
+        for f in error.findings
+    ]
+    return ConfigError(error.headline, findings)
 
 
 def _validated(cls: type[BaseModel], plain: Mapping[str, Any], prefix: str, composition: Composition) -> Any:
     try:
         return cls.model_validate(plain)
     except ValidationError as error:
-        composition.findings += _findings(error, prefix, composition)
+        composition.findings += findings_of(error, prefix, composition)
     return None
 
 
@@ -85,7 +96,7 @@ def _parameters(plain: Mapping[str, Any], composition: Composition) -> dict[str,
     return checked.model_dump(mode="json") if checked is not None else {}
 
 
-def _findings(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
+def findings_of(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
     """One finding per key: the members of a union complain each for itself, their sentences are joined."""
     rules: dict[str, list[str]] = {}
     for item in error.errors(include_url=False, include_input=False):
@@ -144,7 +155,7 @@ def _placed(spec: RunSpec, directory: Path | None, cwd: Path) -> RunSpec:
     return spec.model_copy(update={"output_dir": directory.parent, "run_id": directory.name})
 
 
-def _hydra_files(composition: Composition) -> dict[str, str]:
+def hydra_files(composition: Composition) -> dict[str, str]:
     """The texts that Hydra users expect in `.hydra/`, with credentials taken out; none if they are not wanted."""
     if composition.hydra.output_subdir is None:
         return {}

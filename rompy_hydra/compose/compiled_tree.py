@@ -113,13 +113,13 @@ class Expression:
         self.tree: Any = None
         if whole := _ONE_NODE.fullmatch(text):
             self.key = whole[1]
-        elif (parts := _concatenation(text)) is not None:
+        elif (parts := concatenation(text)) is not None:
             self.parts = parts
         else:
             self.tree = parse(text)
 
 
-def _concatenation(text: str) -> list[tuple[bool, str]] | None:
+def concatenation(text: str) -> list[tuple[bool, str]] | None:
     """(is a node's key, text) for text with simple interpolations in it; None if it is anything else."""
     parts: list[tuple[bool, str]] = []
     position = 0

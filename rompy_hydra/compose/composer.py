@@ -116,6 +116,10 @@ class Composition:
             plain = self._resolve_leaf_by_leaf(self.config, "")
         return plain  # type: ignore[return-value]  # the root of a configuration is a mapping
 
+    def resolve_part(self, key: str) -> Any:
+        """One map of the tree as plain data; with findings as `resolve` has them."""
+        return self._resolve_leaf_by_leaf(self.config[key], f"{key}.")
+
     def resolve_hydra(self, key: str) -> dict[str, Any]:
         """A map of Hydra's own part (`job.env_set`) as plain data; with findings as `resolve` has them."""
         found: dict[str, Any] = self._resolve_leaf_by_leaf(OmegaConf.select(self.hydra, key), f"hydra.{key}.")

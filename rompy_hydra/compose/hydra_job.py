@@ -32,16 +32,18 @@ def settle(composition: Composition, cwd: Path) -> None:
     if composition.raw("on_existing") == "new":
         return  # the directory's name is not known before it is made
     try:
-        directory = cwd / Path(_directory(composition)).expanduser()
+        text = _directory(composition)
     except OmegaConfBaseException:
         return  # what cannot be resolved is found where it stands
-    composition.hydra.runtime.output_dir = str(directory)
+    if text is not None:
+        composition.hydra.runtime.output_dir = str(cwd / Path(text).expanduser())
 
 
-def _directory(composition: Composition) -> str:
+def _directory(composition: Composition) -> str | None:
+    """Where the run will be, as far as the configuration says it."""
     hydra = composition.hydra
     if composition.request.point is not None:
-        return f"{hydra.sweep.dir}/{hydra.sweep.subdir}"
+        return f"{hydra.sweep.dir}/{hydra.sweep.subdir}" if composition.sets("hydra.sweep") else None
     if composition.sets(RUN_DIR):
         return str(hydra.run.dir)
     return f"{composition.config.get('output_dir', '')}/{composition.config.get('run_id', '')}"
@@ -50,9 +52,10 @@ def _directory(composition: Composition) -> str:
 def run_directory(composition: Composition, cwd: Path) -> Path | None:
     """Where `hydra.run.dir` puts the run.
 
-    None if it is what we do anyway, or if it is wrong: then a finding says why.
+    None if it is what we do anyway, for a point of a sweep, or if it is wrong: then a finding says why.
     """
-    if not composition.sets(RUN_DIR) or written(child(composition.hydra.run, "dir")) == OUR_RUN_DIR:
+    is_point = composition.request.point is not None
+    if is_point or not composition.sets(RUN_DIR) or written(child(composition.hydra.run, "dir")) == OUR_RUN_DIR:
         return None
     text = composition.resolve_hydra("run").get("dir")
     if text is None:

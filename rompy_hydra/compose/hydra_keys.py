@@ -18,7 +18,7 @@ class Word:
     """A flag, key or group of Hydra's.
 
     `what` it does here; or `why` it is refused and what to write instead (`mend`).  With both, it is honoured for the
-    values in `only` and refused for any other.
+    values in `only` and refused for any other.  Where it is `single`, it is honoured for a single run.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Word:
     why: str | None = None
     mend: str | None = None
     only: tuple[Any, ...] = ()
+    single: bool = False
 
     @property
     def honoured(self) -> bool:
@@ -118,16 +119,19 @@ KEYS: tuple[Word, ...] = (
         "Called in our process: `on_run_start`, `on_job_start`, `on_job_end`, `on_run_end`. The job is a process of "
         "its own, so `task_function` is a stand-in, and `job_return.return_value` is the run's record. What a "
         "callback raises is told and not fatal, as in Hydra.",
+        single=True,
     ),
     Word(
         "hydra.job_logging",
         "Python logging of our process from the start of the job on, for callbacks and postprocessors. Applied only "
         "where it is set or an option of `hydra/job_logging` is chosen; else logging is left alone.",
+        single=True,
     ),
-    Word("hydra.hydra_logging", "The same, from the end of composing on."),
+    Word("hydra.hydra_logging", "The same, from the end of composing on.", single=True),
     Word(
         "hydra.verbose",
         "`true` or names of loggers: their level is DEBUG, and `hydra.hydra_logging` is applied so that it is seen.",
+        single=True,
     ),
     Word(
         "hydra.output_subdir",
@@ -157,9 +161,9 @@ KEYS: tuple[Word, ...] = (
 GROUPS: tuple[Word, ...] = (
     Word("hydra/output", "An option of yours may set honoured keys; our root config sets `hydra.run.dir` after it."),
     Word("hydra/env", "An option of yours may set honoured keys."),
-    Word("hydra/callbacks", "See `hydra.callbacks`."),
-    Word("hydra/job_logging", "See `hydra.job_logging`."),
-    Word("hydra/hydra_logging", "See `hydra.hydra_logging`."),
+    Word("hydra/callbacks", "See `hydra.callbacks`.", single=True),
+    Word("hydra/job_logging", "See `hydra.job_logging`.", single=True),
+    Word("hydra/hydra_logging", "See `hydra.hydra_logging`.", single=True),
     Word("hydra/sweeper", "`basic`: its grammar is ours.", why=_NO_SWEEPER, mend=_SWEEP_VALUES, only=("basic",)),
     Word("hydra/launcher", why=_NO_LAUNCHER, mend="choose where to run with backend=…"),
     Word("hydra/help", why=_OUR_HELP, mend="leave it out"),
@@ -221,7 +225,8 @@ def words_table(words: Iterable[Word]) -> str:
         if word.why:
             rest = "Anything else is refused: " if word.only else "Refused: "
             says.append(f"{rest}{word.why}; {word.mend}.")
-        rows.append((names, f"for {values}" if word.only else "yes" if word.honoured else "no", " ".join(says)))
+        honoured = "for a single run" if word.single else "yes" if word.honoured else "no"
+        rows.append((names, f"for {values}" if word.only else honoured, " ".join(says)))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -241,12 +246,23 @@ def refusals(
         word = word_of(name)
         about = (word.name if word else name).replace("/", ".")  # hydra/launcher and hydra.launcher are one matter
         value = value_of(name)
-        if about in told or (word and word.allows(value)) or (sweeping and (name, value) == ("hydra.mode", "MULTIRUN")):
+        if about in told or (word and _is_right(word, value, sweeping=sweeping)):
             continue
         told.add(about)
         if word is None:
             mend = did_you_mean(name, _BY_NAME.keys() - {"hydra"})
             yield Finding(key=name, rule="Hydra has no such key", where=where(name), mend=mend)
+        elif word.single:
+            mend = "leave it out, or start single runs"
+            yield Finding(key=name, rule="is refused in a sweep, in this version", where=where(name), mend=mend)
         else:
             shown = _shown(value) if word.only else None
             yield Finding(key=name, value=shown, rule=f"is refused: {word.why}", where=where(name), mend=word.mend)
+
+
+def _is_right(word: Word, value: object, *, sweeping: bool) -> bool:
+    if sweeping and word.name == "hydra.mode":
+        return True
+    if sweeping and word.single:
+        return "logging" not in word.name and (value is None or value is False)  # taken away again
+    return word.allows(value)

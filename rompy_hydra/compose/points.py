@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, OverrideParseException
 
 from rompy_hydra.compose.bridge import to_plan
-from rompy_hydra.compose.composer import Request, compose
+from rompy_hydra.compose.composer import Request, compose, compose_with, open_loader
 from rompy_hydra.compose.hydra_keys import is_hydras
 from rompy_hydra.compose.loader import Loader
 from rompy_hydra.compose.search_path import build_search_path
@@ -56,8 +56,10 @@ def expand(request: Request) -> Points:
         return points  # composing the points will tell
     if not first.sets("hydra.sweeper.params"):
         return points
+    known = len(first.findings)
     params = first.resolve_hydra("sweeper").get("params") or {}
-    return _expand([*(f"{key}={value}" for key, value in params.items()), *request.overrides], loader)
+    points = _expand([*(f"{key}={value}" for key, value in params.items()), *request.overrides], loader)
+    return replace(points, findings=(*points.findings, *first.findings[known:]))
 
 
 def _expand(lines: Sequence[str], loader: Loader) -> Points:
@@ -125,11 +127,12 @@ def preview(
     points = expand(request)
     total = len(points)
     found = _Findings(total, list(points.findings))
+    loader, templates = open_loader(request)
     for number, overrides in enumerate(points):
         shown = " ".join(redact_override(o).replace("\n", "\\n") for o in overrides)
         yield f"---\n# point {number} (of {total}): {shown}\n"
         try:
-            composition = compose(replace(request, overrides=overrides, point=number))
+            composition = compose_with(replace(request, overrides=overrides, point=number), loader, templates)
         except ConfigError as error:
             found.add(number, error)
             yield "# cannot be composed: see below\n"

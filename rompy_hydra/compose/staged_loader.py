@@ -32,7 +32,7 @@ from rompy_hydra.compose.loader import HYDRA_PROVIDER, Loader
 
 SEARCH_PATH = "hydra.searchpath"
 _HYDRA_LAYERS = "hydra/"
-_KEPT_CHOICES = 64
+_KEPT_CHOICES = 32
 _KEPT_OVERRIDES = 4096
 
 
@@ -75,7 +75,7 @@ class StagedLoader(Loader):
     def __init__(self, config_search_path: ConfigSearchPath, config_name: str | None) -> None:
         super().__init__(config_search_path)
         self._config_name = config_name
-        self._parser = OverridesParser.create()
+        self._parser = OverridesParser.create(config_loader=self)  # `glob` asks for options
         self._known_overrides: dict[str, Override] = {}
         self._stages: dict[tuple[str, ...], _Stage] = {}
         self._stage: _Stage | None = None

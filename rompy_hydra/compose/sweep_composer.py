@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,7 @@ from rompy_hydra.compose.compiled_tree import Branch, CompiledTree, Leaf, NotUnd
 from rompy_hydra.compose.staged_loader import SEARCH_PATH, StagedLoader
 from rompy_hydra.compose.typed_text import typed_text
 
-_KEPT_BASES = 48
+_KEPT_BASES = 128
 _KEPT_REFUSALS = 4096
 _SCALARS = (bool, int, float, str)
 
@@ -34,12 +35,24 @@ class Composed(Protocol):
     """What Hydra composed: the tree without Hydra's part, and that part."""
 
     @property
-    def config(self) -> DictConfig: ...
+    def config(self) -> DictConfig:
+        """The tree without Hydra's part."""
+        ...
+
     @property
-    def hydra(self) -> DictConfig: ...
+    def hydra(self) -> DictConfig:
+        """Hydra's part."""
+        ...
+
     @property
     def is_sound(self) -> bool:
         """Whether nothing was wrong with the request."""
+        ...
+
+    @property
+    def unset(self) -> Sequence[str]:
+        """Keys that must be given; if there are any, nothing else was wrong."""
+        ...
 
 
 Compose = Callable[[Sequence[str], int], Composed]
@@ -101,6 +114,7 @@ class ComposedPoint:
     overrides: tuple[Override, ...]
     base: Base | None = None
     plain: dict[Any, Any] | None = None
+    is_complete: bool = True  # no `???` in it
     composed: Composed | None = None
     error: Exception | None = None
 
@@ -115,14 +129,24 @@ class ComposedPoint:
         content: Any = OmegaConf.to_container(self.composed.config, resolve=True)
         return content  # type: ignore[no-any-return]
 
+    def override_dirname(self, shown: Callable[[str], str] = str) -> str:
+        """`${hydra.job.override_dirname}`, as Hydra makes it of the overrides; `shown` is how one is written."""
+        composed = self.base.composed if self.base is not None else self.composed
+        assert composed is not None
+        how = composed.hydra.job.config.override_dirname
+        ours = [replace(o, input_line=shown(o.input_line or "")) for o in self.overrides if not o.is_hydra_override()]
+        return str(get_overrides_dirname(ours, how.exclude_keys, how.item_sep, how.kv_sep))
+
     @property
     def choices(self) -> dict[str, Any]:
         """Group → option, Hydra's own groups included."""
         composed = self.base.composed if self.base is not None else self.composed
         if composed is None:
             return {}
-        chosen: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
-        return dict(chosen)
+        kept = self.base.kept if self.base is not None else {}
+        if "choices" not in kept:
+            kept["choices"] = OmegaConf.to_container(composed.hydra.runtime.choices)
+        return dict(kept["choices"])
 
 
 class SweepComposer:
@@ -197,6 +221,8 @@ class SweepComposer:
         ]
         if _Role.SHAPES in roles or _Role.ADDS in roles:
             base = self._shaped_base(parsed, roles, base, number)
+        if base.composed.unset and not {o.key_or_group for o in parsed}.issuperset(base.composed.unset):
+            raise _Aside("a value must be given")
         changes: dict[Leaf, Any] = {}
         for override, role in zip(parsed, roles, strict=True):
             if role is _Role.SETS or role is _Role.ADDS:
@@ -210,7 +236,8 @@ class SweepComposer:
             raise
         except Exception as error:  # noqa: BLE001  # a leaf that cannot be resolved: Hydra's own way says so
             raise _Aside(f"{type(error).__name__} while resolving") from None
-        return ComposedPoint(number, parsed, base=base, plain=plain)
+        is_complete = all(leaf in changes for leaf in base.tree.missing)
+        return ComposedPoint(number, parsed, base=base, plain=plain, is_complete=is_complete)
 
     def _role(self, override: Override, base: Base) -> _Role:
         value = override._value  # noqa: SLF001  # `value()` would copy lists and maps
@@ -295,7 +322,7 @@ class SweepComposer:
             composed = self._compose([o.input_line or "" for o in overrides], number)
         except Exception as error:  # noqa: BLE001  # the same composition for a point alone raises it again
             self._refuse(key, f"{type(error).__name__} while composing")
-        if not composed.is_sound:
+        if not composed.is_sound and not composed.unset:
             self._refuse(key, "the overrides are refused")
         tree = CompiledTree(
             composed.config,

@@ -35,20 +35,28 @@ def point_id(science: str, execution: Mapping[str, Any], repeat: int = 0) -> str
 
 def marked(model: BaseModel, mark: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every field of `model` that carries `mark`, nested models included."""
-    for name, own_mark in _marks(type(model)):
+    for name, has_mark in _places(type(model), mark):
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from marked(value, mark, f"{prefix}{name}.")
-        elif own_mark == mark:
+        elif has_mark:
             yield f"{prefix}{name}", value
 
 
 @cache  # a sweep asks for every point
-def _marks(cls: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (name, field.json_schema_extra.get("identity") if isinstance(field.json_schema_extra, dict) else None)
-        for name, field in cls.model_fields.items()
-    )
+def _places(cls: type[BaseModel], mark: str) -> tuple[tuple[str, bool], ...]:
+    """The fields that carry the mark, or may hold a model with one that does."""
+    found = []
+    for name, field in cls.model_fields.items():
+        extra: Any = field.json_schema_extra
+        kind: Any = field.annotation
+        has_mark = isinstance(extra, dict) and extra.get("identity") == mark
+        is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+        is_plain = isinstance(kind, type) and not is_model
+        # What is neither a model nor a plain type (a union, say) may hold a model.
+        if has_mark or (is_model and (kind is BaseModel or _places(kind, mark))) or not (is_model or is_plain):
+            found.append((name, has_mark))
+    return tuple(found)
 
 
 def unmarked(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -32,9 +32,11 @@ from rompy_hydra.plan.names import ModelName, RunId
 from rompy_hydra.plan.period import Period
 from rompy_hydra.plan.resources import Resources
 from rompy_hydra.plan.retry import RetrySpec
+from rompy_hydra.plan.sweep_spec import SweepSpec
 
 Identity = Literal["science", "execution", "none"]
 OnExisting = Literal["error", "new", "replace", "skip"]
+OnFailure = Literal["keep", "remove_outputs"]
 Parallel = Literal["serial", "openmp", "mpi", "hybrid"]
 
 
@@ -194,6 +196,11 @@ class RunSpec(FrozenModel):
         description="If the run's directory exists: error, new (next free name), replace, or skip if it succeeded.",
         json_schema_extra=mark("none"),
     )
+    on_failure: OnFailure = Field(
+        "keep",
+        description="What becomes of the files that a run made which did not succeed: keep or remove_outputs.",
+        json_schema_extra=mark("none"),
+    )
     model: ModelSpec = Field(..., description="What runs.")
     resources: Resources = Field(default_factory=Resources, description="How much it may use.")
     backend: Annotated[SerializeAsAny[BaseBackendConfig], BeforeValidator(_backend)] = Field(
@@ -207,6 +214,9 @@ class RunSpec(FrozenModel):
     retry: RetrySpec = Field(default_factory=RetrySpec, description="When a failed run is tried again.")
     site: SiteSpec = Field(default_factory=SiteSpec, description="What the place is.")
     postprocess: PostprocessSpec = Field(default_factory=PostprocessSpec, description="What happens afterwards.")
+    sweep: SweepSpec = Field(
+        default_factory=SweepSpec, description="The points of a sweep (-m) and how they are driven."
+    )
     env_vars: EnvVars = Field(
         default_factory=dict,
         description="Variables for whatever runs, on every backend.",

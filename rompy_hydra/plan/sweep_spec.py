@@ -10,9 +10,10 @@ Values of a `grid` or `zip` are a list of data, or one text in Hydra's sweep gra
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from rompy_hydra.backends.config import HouseModel, Text, WholeNumber
@@ -46,7 +47,7 @@ def _values(value: object) -> object:
 
 
 Values = Annotated[list[Any] | str, BeforeValidator(_values)]
-Mapping = dict[Text, Values]
+KeyedValues = dict[Text, Values]
 
 
 class Dimension(_Part):
@@ -86,13 +87,27 @@ class Dimension(_Part):
         return self
 
 
+def _flattened(value: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict) and not inner.keys() <= Dimension.model_fields.keys():
+            yield from _flattened(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
 class SamplesSpec(_Part):
     """Points drawn from a space."""
 
     method: Method = Field("lhs", description="Latin hypercube, Sobol sequence, or independent random numbers.")
-    n: Annotated[WholeNumber, Field(ge=1, le=10_000_000)] = Field(..., description="How many.")
+    n: Annotated[WholeNumber, Field(ge=1, le=10_000_000)] | None = Field(None, description="How many; null: none.")
     seed: Annotated[WholeNumber, Field(ge=0)] = Field(0, description="The same seed gives the same points.")
     over: dict[Text, Dimension] = Field(default_factory=dict, description="Key to [low, high], or to a mapping.")
+
+    @field_validator("over", mode="before")
+    @classmethod
+    def _dotted_keys(cls, value: object) -> object:
+        """`over.a.b=[0,1]` on a command line makes maps in maps; their keys are one dotted key."""
+        return dict(_flattened(value, "")) if isinstance(value, dict) else value
 
 
 class TableSpec(_Part):
@@ -114,8 +129,8 @@ class TableSpec(_Part):
 class DesignPart(_Part):
     """One part of a design; exactly one of its fields is given."""
 
-    grid: Mapping | None = Field(None, description="Key to values: every combination.")
-    zip: Mapping | None = Field(None, description="Key to values that vary together.")
+    grid: KeyedValues | None = Field(None, description="Key to values: every combination.")
+    zip: KeyedValues | None = Field(None, description="Key to values that vary together.")
     table: TableSpec | None = Field(None, description="The rows of a file.")
     samples: SamplesSpec | None = Field(None, description="Points drawn from a space.")
     union: list[list[DesignPart]] | None = Field(None, description="Designs, one after the other.")
@@ -129,6 +144,8 @@ class DesignPart(_Part):
                 "a part of a design is one of grid, zip, table, samples, union (given: {given})",
                 {"given": ", ".join(given) or "nothing"},
             )
+        if self.samples is not None and self.samples.n is None:
+            raise PydanticCustomError("samples", "samples need n, how many they are")
         return self
 
 
@@ -151,7 +168,9 @@ class SweepSpec(_Part):
         json_schema_extra=_mark(),
     )
     table: TableSpec | None = Field(None, description="A file of points.", json_schema_extra=_mark())
-    samples: SamplesSpec | None = Field(None, description="Points drawn from a space.", json_schema_extra=_mark())
+    samples: SamplesSpec = Field(
+        default_factory=SamplesSpec, description="Points drawn from a space.", json_schema_extra=_mark()
+    )
     exclude: list[Annotated[Text, AfterValidator(_condition)]] = Field(
         default_factory=list,
         description="Conditions over composed values; a point for which one holds is left out.",

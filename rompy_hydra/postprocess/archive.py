@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rompy_hydra.postprocess import RunLike
-from rompy_hydra.postprocess.config import ArchivePostprocessorConfig, directory_of
+from rompy_hydra.postprocess.config import ArchivePostprocessorConfig
 from rompy_hydra.record.outputs import list_outputs
 from rompy_hydra.record.store import RECORD_NAME, load_record
 
@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 class ArchivePostprocessor:
     """Writes `RUN_ID.tar.gz` aside and renames it when it is whole; a file that failed half-way is taken away."""
 
-    config_class = ArchivePostprocessorConfig
+    options_class = "ArchivePostprocessorConfig"
 
     def process(self, model_run: RunLike, **options: Any) -> dict[str, Any]:
         """`{"success": True, "archive": …, "files": …, "bytes": …}`; `success: False` where there is no such run.
@@ -30,7 +30,7 @@ class ArchivePostprocessor:
         The options are the fields of `ArchivePostprocessorConfig`.
         """
         settings = ArchivePostprocessorConfig(**options)
-        directory = directory_of(model_run)
+        directory = Path(model_run.output_dir) / str(model_run.run_id)
         if not directory.is_dir():
             return {"success": False, "error": f"there is nothing to archive: {directory} is no directory"}
         target = (settings.destination or directory) / f"{directory.name}.{settings.format}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, StrictBool
@@ -75,8 +74,3 @@ class VisualizePostprocessorConfig(BasePostprocessorConfig):
 
     type: Literal["visualize"] = "visualize"
     output_format: Literal["png", "svg"] = Field("png", description="Form of the pictures.")
-
-
-def directory_of(model_run: Any) -> Path:
-    """Where a run's outputs lie."""
-    return Path(model_run.output_dir) / str(model_run.run_id)

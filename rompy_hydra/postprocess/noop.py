@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rompy_hydra.postprocess import RunLike
-from rompy_hydra.postprocess.config import NoopPostprocessorConfig, directory_of
 
 
 class NoopPostprocessor:
     """Nothing is done; the answer names the run and its directory."""
 
-    config_class = NoopPostprocessorConfig
+    options_class = "NoopPostprocessorConfig"
 
     def process(
         self, model_run: RunLike, validate_outputs: bool = False, output_dir: str | Path | None = None
@@ -25,7 +24,7 @@ class NoopPostprocessor:
             raise ValueError("model_run cannot be None: give a run")
         if not hasattr(model_run, "run_id"):
             raise ValueError("model_run must have a run_id attribute")
-        directory = Path(output_dir) if output_dir is not None else directory_of(model_run)
+        directory = Path(output_dir or Path(model_run.output_dir) / str(model_run.run_id))
         answer = {
             "success": True,
             "processor": "noop",

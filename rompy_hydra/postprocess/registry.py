@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -16,7 +16,9 @@ from rompy_hydra.backends.discovery import BrokenPluginError
 from rompy_hydra.backends.registry import BUILT_IN_PACKAGE, Problem
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.postprocess import Postprocessor
-from rompy_hydra.postprocess.config import BasePostprocessorConfig
+
+if TYPE_CHECKING:
+    from rompy_hydra.postprocess.config import BasePostprocessorConfig
 
 _BUILT_IN = {
     "noop": "NoopPostprocessor",
@@ -89,20 +91,37 @@ def _imported(place: str) -> Any:
 
 def get_processor(processor: Any) -> Postprocessor:
     """A postprocessor by its name, its configuration, its class, or itself; `ConfigError` lists the known names."""
-    if isinstance(processor, str):
-        return get_processor(processor_class(processor))
-    if isinstance(processor, BasePostprocessorConfig):
-        return _Configured(get_processor(processor.get_postprocessor_class()), processor)
-    if isinstance(processor, type):
-        found = processor()
-        return get_processor(found) if isinstance(found, BasePostprocessorConfig) else _checked(found)
-    return _checked(processor)
+    found = processor_class(processor) if isinstance(processor, str) else processor
+    if isinstance(found, type):
+        found = found()
+    if callable(getattr(found, "process", None)):
+        return cast("Postprocessor", found)
+    if _is_config(found):
+        return _Configured(get_processor(found.get_postprocessor_class()), found)
+    raise ConfigError(
+        f"{found!r:.100} is no postprocessor",
+        [
+            Finding(
+                key="postprocess.processor",
+                rule="it has no method process(model_run, **options)",
+                mend=f"give a name ({', '.join(processor_names())}), a configuration, a class or an object",
+            )
+        ],
+    )
+
+
+def _is_config(found: Any) -> bool:
+    from rompy_hydra.postprocess.config import BasePostprocessorConfig as Base
+
+    return isinstance(found, Base) or (isinstance(found, type) and issubclass(found, Base))
 
 
 def check_options(processor: Postprocessor, options: Mapping[str, Any]) -> None:
     """Hold options against the configuration class of a postprocessor, or against the signature of its `process`."""
-    cls = getattr(processor, "config_class", None)
-    if isinstance(cls, type) and issubclass(cls, BasePostprocessorConfig):
+    if not options and isinstance(getattr(processor, "options_class", None), str):
+        return  # none of ours needs any
+    cls = _options_class(processor)
+    if cls is not None:
         try:
             cls.model_validate(dict(options))
         except ValidationError as error:
@@ -125,32 +144,26 @@ def check_options(processor: Postprocessor, options: Mapping[str, Any]) -> None:
         return  # no signature to be had: it will say so itself
 
 
+def _options_class(processor: Postprocessor) -> Any:
+    """The pydantic class of a postprocessor's options: ours by name, so that it is imported when there are some."""
+    name = getattr(processor, "options_class", None)
+    if isinstance(name, str):
+        return getattr(importlib.import_module("rompy_hydra.postprocess"), name)
+    cls = getattr(processor, "config_class", None)
+    return cls if _is_config(cls) else None
+
+
 class _Configured:
     """A postprocessor with the options of a configuration object; keywords of the call win."""
 
     def __init__(self, processor: Postprocessor, config: BasePostprocessorConfig) -> None:
-        self.config_class = getattr(processor, "config_class", None)
+        self.config_class = _options_class(processor)
         self._processor = processor
         self._config = config
 
     def process(self, model_run: Any, **options: Any) -> dict[str, Any]:
         """Process the outputs of one run."""
         return self._processor.process(model_run, **{**self._config.options, **options})
-
-
-def _checked(found: Any) -> Postprocessor:
-    if callable(getattr(found, "process", None)):
-        return cast("Postprocessor", found)
-    raise ConfigError(
-        f"{found!r:.100} is no postprocessor",
-        [
-            Finding(
-                key="postprocess.processor",
-                rule="it has no method process(model_run, **options)",
-                mend=f"give a name ({', '.join(processor_names())}), a configuration, a class or an object",
-            )
-        ],
-    )
 
 
 def _takes(processor: Postprocessor) -> str:
@@ -172,8 +185,7 @@ def _look_up(name: str) -> tuple[Registered | None, list[Problem]]:
             found = entry.load()
         except BrokenPluginError as error:
             return built_in, [Problem(name=name, packages=packages, cause=str(error))]
-        is_config = isinstance(found, type) and issubclass(found, BasePostprocessorConfig)
-        if not is_config and not callable(getattr(found, "process", None)):
+        if not callable(getattr(found, "process", None)) and not _is_config(found):
             cause = f"{entry.value} of the package {entry.origin} has no method process(model_run, **options)"
             return built_in, [Problem(name=name, packages=packages, cause=cause)]
         replaces = built_in is not None

@@ -104,6 +104,34 @@ def hash_outputs(
     outputs.unhashed = []
 
 
+def remove_outputs(run_dir: str, *, generated: Collection[str] = (), own: Collection[str] = ()) -> dict[str, int]:
+    """Delete the regular files below `run_dir` that the run itself made, and the folders that are empty then.
+
+    What was `generated` stays, changed or not; so do links and what we made ourselves (`own`: absolute paths of
+    logs).  Answers how many `files` and `bytes` are gone.
+    """
+    skip = {os.path.relpath(path, run_dir) for path in own}
+    gone = {"files": 0, "bytes": 0}
+    folders: set[str] = set()
+    for path, info in list(_files(run_dir)):
+        if path in skip or path in generated:
+            continue
+        try:
+            os.unlink(os.path.join(run_dir, path))
+        except OSError:
+            continue
+        gone["files"] += 1
+        gone["bytes"] += info.st_size
+        while path := os.path.dirname(path):
+            folders.add(path)
+    for folder in sorted(folders, key=len, reverse=True):
+        try:
+            os.rmdir(os.path.join(run_dir, folder))
+        except OSError:
+            continue  # something is left in it
+    return gone
+
+
 def _files(top: str) -> Iterator[tuple[str, os.stat_result]]:
     folders = [""]
     while folders:

@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from rompy_hydra.record.outputs import hash_outputs, list_outputs
+from rompy_hydra.record.outputs import hash_outputs, list_outputs, remove_outputs
 from rompy_hydra.record.states import RunState
 from rompy_hydra.record.store import RESERVE_NAME, claim_record, replace_record, utc
 from rompy_hydra.run.success import LogScanner, last_line, quote, signal_name, unmet_rule
@@ -155,7 +155,7 @@ class Attempt:
             kind=refusal.kind,
             message=refusal.message,
             errno=refusal.number,
-            was_recorded=self._was_claimed or refusal.kind == "claim",
+            was_recorded=self._was_claimed or refusal.kind in ("claim", "take_up"),
         )
 
     def _announce(self) -> None:
@@ -251,10 +251,14 @@ class Attempt:
 
     def _finish(self, outcome: dict[str, Any]) -> None:
         job = self._job
+        ours = [*self._logs.values(), self._check_log]
+        if job["clean_failed"] and outcome["state"] != RunState.SUCCEEDED.value:
+            gone = remove_outputs(job["run_dir"], generated=job["generated"], own=ours)
+            self._notes.append(f"its outputs were removed ({gone['files']} files, {gone['bytes']} bytes): on_failure")
         outputs = list_outputs(
             job["run_dir"],
             generated=job["generated"],
-            own=[*self._logs.values(), self._check_log],
+            own=ours,
             sha256_max_bytes=job["sha256_max_bytes"],
         )
         if outputs.bytes_to_hash > _HASH_AT_ONCE_BYTES:

@@ -46,6 +46,8 @@ class Job:
     only what the run itself made or changed is listed as its outputs.  `record_start=False` is for thousands of short
     runs with a journal of their own: `run.json` is written once, at the end, without fsync.  `check_log` is where the
     output of `success.check` goes (None: `logs/check.log` of the run directory); without any output there is none.
+    With `clean_failed` the files that a run made are deleted if it does not succeed (its logs and record stay).
+    `settings` is what only the executor of its backend reads (Docker: `ContainerSettings`).
     """
 
     run_id: str
@@ -66,10 +68,15 @@ class Job:
     sha256_max_bytes: int = 256 * 1024 * 1024
     record_start: bool = True
     check_log: str | None = None
+    clean_failed: bool = False
+    settings: Any = None
 
 
 class RunningJob(Protocol):
     """A handle on a job that was started."""
+
+    record_error: str | None
+    """Why the end could not be written to the record (a full disk), once the job has ended; None: it was."""
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:
         """Wait for the end; None when `timeout_s` passed first.  Safe to call again."""

@@ -8,7 +8,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rompy_hydra.backends.config import LocalConfig
+from rompy_hydra.backends.config import BaseBackendConfig, LocalConfig
 from rompy_hydra.errors import ConfigError, Finding
 from rompy_hydra.plan.resources import SettledResources, launcher_argv
 from rompy_hydra.plan.spec import RunSpec
@@ -24,19 +24,25 @@ def own_words(spec: RunSpec) -> tuple[str, ...]:
     Raises `ConfigError` where neither gives a command.
     """
     backend = spec.backend
-    command = getattr(backend, "command", None) or spec.model.command
+    key = command_key(backend)
+    command = getattr(backend, key, None) or spec.model.command
     if command is None:
         raise ConfigError(
             f"there is nothing to run: neither the backend nor the model '{spec.model.name}' has a command",
             [
                 Finding(
-                    key="backend.command",
+                    key=f"backend.{key}",
                     rule="no command",
-                    mend="add backend.command='my_program --option' (or set model.command)",
+                    mend=f"add backend.{key}='my_program --option' (or set model.command)",
                 )
             ],
         )
     return command_words(command, shell=not isinstance(backend, LocalConfig) or backend.shell)
+
+
+def command_key(backend: BaseBackendConfig) -> str:
+    """The key of a backend that replaces the model's own command."""
+    return "executable" if "executable" in type(backend).model_fields else "command"
 
 
 def command_words(command: str | Sequence[str], *, shell: bool = True) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def engine_address(environ: Mapping[str, str] = os.environ) -> str:
         from docker.context import ContextAPI
 
         context = ContextAPI.get_current_context()
-        if context is not None and context.name != "default" and context.Host:
+        if context.name != "default" and context.Host:
             return str(context.Host)
     return DEFAULT_ADDRESS
 

@@ -343,7 +343,7 @@ class KeptRun:
             return
         if event["event"] == "started":
             self._is_started = True
-            self.process = ProcessIdentity.from_dict(event["process"])
+            self.process = ProcessIdentity.from_dict(event["process"]) if event["process"] else None
         elif event["event"] == "refused":
             self._refusal = self._why_refused(event)
         else:
@@ -359,6 +359,7 @@ class KeptRun:
             "exec": MissingToolError if event["errno"] == 2 else ConfigError,
             "directory": ConfigError,
             "affinity": ConfigError,
+            "tool": MissingToolError,
             "log": SiteError,
             "record": SiteError,
         }.get(event["kind"], ExecutionError)
@@ -652,6 +653,7 @@ def wire_job(job: Job, executable: str) -> dict[str, Any]:
         "sha256_max_bytes": job.sha256_max_bytes,
         "record_start": job.record_start,
         "check_log": job.check_log,
+        "clean_failed": job.clean_failed,
     }
 
 

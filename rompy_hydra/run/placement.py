@@ -102,7 +102,7 @@ def place(
         ConfigError: where the ranks are to lie on several nodes.
     """
     if settled.nodes is not None and settled.nodes > 1:
-        raise ConfigError("the local backend is one machine, these resources ask for more", [_too_many(asked, settled)])
+        raise ConfigError("this backend is one machine, these resources ask for more", [_too_many(asked, settled)])
     machine = machine or Machine.here()
     # CPUs that are not there cannot stay idle, which is all that the algebra has to note.
     notes = [] if settled.cpus > len(machine.cpus) else [*settled.notes]
@@ -155,6 +155,7 @@ def placement_variables(
     launcher: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     machine: Machine | None = None,
+    is_root: bool | None = None,
 ) -> dict[str, str]:
     """The environment variables that hold a run to its threads, CPUs and GPUs, under `launcher` or without one.
 
@@ -167,7 +168,7 @@ def placement_variables(
         # An empty variable hides every device; where there is none to count, only 0 needs saying.
         out |= {n: ",".join(visible[n][: settled.gpus]) for n in _GPU_VARIABLES if visible[n] or settled.gpus == 0}
     told: dict[str, str] = {}
-    if launcher and os.geteuid() == 0:
+    if launcher and (os.geteuid() == 0 if is_root is None else is_root):
         told |= _AS_ROOT  # it refuses root unless told twice
     if not _places_itself(launcher):
         # One thread a rank on the whole machine: there its binding is right, and good for speed.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rompy_hydra.backends.config import BaseBackendConfig
+from rompy_hydra.backends.config import BaseBackendConfig, DockerConfig, LocalConfig, SlurmConfig
 from rompy_hydra.errors import ConfigError, Finding, RompyHydraError
 from rompy_hydra.plan.run_plan import RunPlan
 
@@ -27,6 +27,8 @@ def seed_backend(config: BaseBackendConfig) -> Any:
 
     Raises `ConfigError` where the configuration cannot name its class.
     """
+    if type(config) in (LocalConfig, DockerConfig, SlurmConfig):
+        return None
     from rompy_hydra.run import seed_backends
 
     try:

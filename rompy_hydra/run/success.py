@@ -16,6 +16,7 @@ _LINE_MAX = 65536
 _OVERLAP = 4096
 _CHUNK = 1 << 20
 _QUOTE_MAX = 200
+_SHELL_SAYS = {126: "the command cannot be executed", 127: "command not found"}
 
 
 def unmet_rule(
@@ -63,7 +64,9 @@ def describe_signal(number: int) -> str:
 
 
 def _shell_signal(exit_code: int | None) -> str:
-    """What a shell means by 128 + n."""
+    """What a shell means by 126, 127 and 128 + n."""
+    if exit_code in _SHELL_SAYS:
+        return f" (a shell's way to say: {_SHELL_SAYS[exit_code]})"
     if exit_code is None or not 128 < exit_code <= 128 + 64:
         return ""
     try:

@@ -77,6 +77,11 @@ class SweepLayout:
         return self.sweep_dir / ".hydra"
 
     @property
+    def warm_up(self) -> Path:
+        """The directory of a run that nobody measures."""
+        return self.sweep_dir / ".warm-up"
+
+    @property
     def driver_log(self) -> Path:
         """What a driver without a terminal prints."""
         return self.sweep_dir / "driver.log"

@@ -8,7 +8,7 @@ this token), by the keeper's life, and by the logs, which a keeper opens before 
 | ended | | | *ended*: the record holds the outcome |
 | running | alive | | *running*: wait for it |
 | none, or queued | alive | | *running*: wait for it, then look again |
-| queued or running | dead | | as `store.observe` says: it never began, or it is *lost* |
+| queued or running | dead | | as `run.observe` says: it never began, or it is *lost* |
 | none | dead | there | *lost*: it began, and whoever watched it is gone; what is left of it is ended |
 | none | dead | none | *never began*: it may be started as if nothing had been |
 
@@ -29,6 +29,7 @@ from rompy_hydra.record import store
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
+from rompy_hydra.run.observe import observe
 from rompy_hydra.run.processes import end_marked
 from rompy_hydra.sweep.state import Started
 from rompy_hydra.workspace.layout import RunLayout
@@ -69,7 +70,7 @@ def find_out(layout: RunLayout, started: Started, *, may_write: bool = True) -> 
     if record is not None:
         if not _is_final(record):
             with contextlib.suppress(RecordError):
-                record = store.observe(layout.run_dir)
+                record = observe(layout.run_dir)
         if _is_final(record):
             return _of_record(record)
         if record.get("unverified") and may_write:

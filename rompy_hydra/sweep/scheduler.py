@@ -45,6 +45,9 @@ _CANCEL_CHECK_S = 0.5
 _DIGEST_S = 5.0
 _SITE_FAILURES_IN_A_ROW = 5
 
+NOT_COUNTED = -1
+"""The number of a task that is no point of the sweep: a warm-up."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Task:
@@ -383,7 +386,7 @@ class Scheduler:
         outcome = Outcome(state=RunState.FAILED, reason=str(error))
         self._journal_end(task, outcome, again_in_s=None)
         self._watcher.ended(task, outcome, again_in_s=None)
-        self._count_failure()
+        self._count_failure(task)
 
     def _tell_back(self, task: Task, why: str) -> None:
         try:
@@ -457,7 +460,7 @@ class Scheduler:
             task.attempt += 1
             heapq.heappush(self._retries, (time.monotonic() + pause_s, task.number, task))
         elif not outcome.succeeded and outcome.state is not RunState.CANCELLED:
-            self._count_failure()
+            self._count_failure(task)
         if pause_s is None:
             task.content = None
 
@@ -472,8 +475,8 @@ class Scheduler:
         except SiteError as error:
             self._stop(f"{error}; the end of point {task.name} is in its record", EXIT_SITE)
 
-    def _count_failure(self) -> None:
-        self._failures += 1
+    def _count_failure(self, task: Task) -> None:
+        self._failures += task.number != NOT_COUNTED
         if self._max_failures is not None and self._failures >= self._max_failures:
             many = "a point has failed" if self._failures == 1 else f"{self._failures} points have failed"
             self._stop(f"{many}: nothing more is started (sweep.on_failure)", EXIT_RUN_FAILED)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from typing import Any
 
+from rompy_hydra.plan.sweep_spec import SweepSpec
 from rompy_hydra.run.placement import Machine
 from rompy_hydra.sweep.packing import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSettings:
-    """`sweep.*` of a configuration; None is not said."""
+    """The part of `sweep.*` that says how points are driven; None is not said."""
 
     jobs: int | None = None
     cpus: int | None = None
@@ -20,17 +21,31 @@ class SweepSettings:
     max_failures: int | None = None
     skip_invalid: bool = False
 
+    @classmethod
+    def of(cls, spec: SweepSpec) -> SweepSettings:
+        """As a configuration says it."""
+        return cls(
+            jobs=spec.jobs,
+            cpus=spec.cpus,
+            memory_bytes=spec.memory,
+            timing=spec.timing,
+            max_failures=spec.failures_allowed,
+            skip_invalid=spec.on_invalid == "skip",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `sweep.json`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SweepSettings:
+        """The reverse of `to_dict`."""
+        return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
     def budget(self, machine: Machine | None = None) -> Budget:
         """What all points may use together: what was said, else what this machine lets us have."""
         machine = machine or Machine.here()
-        cpus = self.cpus or len(machine.cpus)
         jobs = 1 if self.timing else self.jobs
-        if jobs is not None and self.cpus is None:
-            cpus = max(cpus, jobs)  # more jobs at once than CPUs: they were asked for by number
+        cpus = self.cpus or max(len(machine.cpus), jobs or 0)  # more jobs than CPUs: they were asked for by number
         cores = machine.cores if cpus <= len(machine.cpus) else ()
         return Budget(cpus=cpus, memory_bytes=self.memory_bytes or machine.memory_bytes, jobs=jobs, cpu_cores=cores)
-
-
-def machine_load() -> float:
-    """How many processes wanted a CPU during the last minute."""
-    return os.getloadavg()[0]

@@ -53,10 +53,11 @@ def swept_text(swept: Mapping[str, Any]) -> str:
     """`threads=4 wind_stress=0.2`: the swept keys by their last names, where that is enough to tell them apart."""
     lasts = [key.rpartition(".")[2] for key in swept]
     names = lasts if len(set(lasts)) == len(lasts) else list(swept)
-    return " ".join(f"{name}={_cell(value)}" for name, value in zip(names, swept.values(), strict=True))
+    return " ".join(f"{name}={cell(value)}" for name, value in zip(names, swept.values(), strict=True))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as it is written in YAML, short."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= _CELL_MAX else text[: _CELL_MAX - 1] + "…"
 
@@ -78,7 +79,7 @@ def final_table(layout: SweepLayout, state: SweepState) -> str:
         rows.append(
             [
                 str(point["name"]),
-                *(_cell(swept[key]) if key in swept else "" for key in keys),
+                *(cell(swept[key]) if key in swept else "" for key in keys),
                 state.state_of(number),
                 format_duration(end["wall"]) if end.get("wall") is not None else "",
                 format_duration(end["cpu"]) if end.get("cpu") is not None else "",

@@ -305,6 +305,12 @@ def test_a_number_as_a_secret_is_not_in_its_error_either() -> None:
     assert "quote it" in str(caught.value)
 
 
+def test_a_word_of_a_closed_list_is_no_secret() -> None:
+    config = DockerConfig(image="a", secrets="file")
+    assert config.model_dump()["secrets"] == "file"
+    assert "secrets='file'" in repr(config)
+
+
 def test_references_to_secrets_stay_readable() -> None:
     config = LocalConfig(env_vars={"API_KEY": "${secret:OCEAN_KEY}"})
     assert "${secret:OCEAN_KEY}" in repr(config)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +23,9 @@ from hydra.core.config_store import ConfigStore
 
 from rompy_hydra.cli import main
 from rompy_hydra.compose.bridge import to_plan
-from rompy_hydra.compose.composer import Composition
+from rompy_hydra.compose.composer import Composition, compose
 from rompy_hydra.compose.hydra_keys import DEFAULT_CHOICES, FLAGS, GROUPS, KEYS, Word, word_of, words_table
-from rompy_hydra.compose.invocation import compose_command
+from rompy_hydra.compose.invocation import command_request, compose_command
 from rompy_hydra.compose.show import shown_config
 from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.compose.tree import ends
@@ -281,12 +282,25 @@ def test_the_run_directory_is_known_to_the_configuration() -> None:
     assert planned("run_id=a", "on_existing=new", "vars.out=${hydra:runtime.output_dir}").spec.vars["out"] is None
 
 
+def test_a_point_of_a_sweep_does_not_lie_in_the_directory_of_a_run() -> None:
+    asked = command_request(["model=command", "hydra.run.dir=x/y"], find_sources([], environ={}), environ={})
+    plan = to_plan(compose(replace(asked, point=0)), cwd=Path("/here"))
+    assert (plan.output_dir, plan.run_id) == (Path("/here/runs"), f"command-{asked.invocation}")
+
+
 @proves("hydra.sweep.dir", "hydra.sweep.subdir")
 def test_a_sweep_s_directories_are_those_of_its_points(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["model=command", "vars.a=1,2", "hydra.sweep.dir=many", "hydra.sweep.subdir=p${hydra.job.num}"]
     assert main(["run", "-m", "--cfg", "hydra", "-p", "hydra.runtime.output_dir", *words]) == 0
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("/")]
     assert shown == [f"{in_tmp}/many/p0", f"{in_tmp}/many/p1"]
+
+
+def test_a_point_whose_directory_nobody_named_does_not_know_it(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "-m", "--cfg", "hydra", "-p", "hydra.runtime.output_dir", "model=command", "vars.a=1,2"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line[0] not in "-#"] == ["???", "???"]
 
 
 @proves("hydra.searchpath")
@@ -452,6 +466,19 @@ def test_a_callback_that_cannot_be_made_is_an_error_before_anything_is_written(t
     assert "no.such.Thing" in done.stderr
     assert f"{tmp_path}/conf/hydra/callbacks/mine.yaml:2" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["hydra.callbacks.a._target_=x.Y", "hydra/job_logging=none", "hydra.hydra_logging.root=null", "hydra.verbose=true"],
+)
+def test_callbacks_and_logging_are_refused_in_a_sweep_and_can_be_taken_out_of_it(override: str) -> None:
+    def wrong(*overrides: str) -> list[str]:
+        asked = command_request(["model=command", *overrides], find_sources([], environ={}), environ={})
+        return [f.rule for f in compose(replace(asked, point=0)).findings]
+
+    assert wrong(override) == ["is refused in a sweep, in this version"]
+    assert wrong("hydra.callbacks={a: {_target_: x.Y}}", "hydra.callbacks.a=null", "hydra.verbose=false") == []
 
 
 @proves("hydra.job_logging", "hydra/job_logging", "hydra.hydra_logging", "hydra/hydra_logging", "hydra.verbose")

@@ -42,6 +42,11 @@ class Inner:
     unset: int = MISSING
 
 
+@dataclass(frozen=True)
+class Frozen:
+    v: int = 1
+
+
 @dataclass
 class Typed:
     whole: int = 1
@@ -56,6 +61,10 @@ class Typed:
     table: dict[str, int] = field(default_factory=lambda: {"k": 1})
     inner: Inner = field(default_factory=Inner)
     read: int = "${.whole}"  # type: ignore[assignment]
+    frozen: Frozen = field(default_factory=Frozen)
+    nothing: Inner | None = None
+    inners: list[Inner] = field(default_factory=lambda: [Inner(unset=1), Inner(n=4, unset=2)])
+    by_colour: dict[Colour, int] = field(default_factory=lambda: {Colour.RED: 1})
     unset: str = MISSING
 
 
@@ -87,6 +96,7 @@ class Plain:
     config: DictConfig
     hydra: DictConfig
     is_sound: bool = True
+    unset: tuple[str, ...] = ()
 
 
 def composer_of(directory: Path, **options: Any) -> SweepComposer:
@@ -253,6 +263,7 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
         "chain": chain,
         "list": draw(st.lists(st.one_of(SCALARS, sound_expressions()), max_size=3)),
         "free": draw(VALUES),
+        "keys": {1: "one", True: "yes", "a.b": "${base.p}", 2.5: [{"q": "${....base.p}"}, "${...chosen}"]},
         "link": draw(st.sampled_from(["${base}", "${typed.inner}", "${db.nest}", None])),
     }
     if not _often(draw, 85):
@@ -275,7 +286,9 @@ LOOSE = st.sampled_from(["base.p", "base.q", "base.r", "db.x", "db.y", "db.nest.
 WHOLE = st.sampled_from(["typed.whole", "typed.inner.n", "typed.table.k", "typed.numbers.1", "typed.maybe", "typed.read"])
 BRANCHES = st.sampled_from(["base", "db", "db.nest", "list", "typed.inner", "typed.table", "link", "free", "new", "typed.numbers"])
 OTHERS = st.sampled_from(
-    ["chosen", "link", "link.p", "wild", "typed.colour", "typed.either", "typed.text", "typed.unset", "srv.x", "srv.nest.w"]
+    ["typed.frozen.v", "typed.nothing.n", "typed.inners.1.n", "typed.by_colour.RED", "typed.by_colour.BLUE", "typed.nothing"]
+    + ["keys.1", "keys.true", "keys.a.b", "keys"]
+    + ["chosen", "link", "link.p", "wild", "typed.colour", "typed.either", "typed.text", "typed.unset", "srv.x", "srv.nest.w"]
     + ["nowhere", "db.nope", "inner.deep.x", "list.7", "chain", "chain.k1.new"]
 )
 NEW = st.sampled_from(["new", "base.new", "new.deep.er", "typed.table.new", "db.nest.new", "chain.new", "typed.new"])

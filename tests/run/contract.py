@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -55,7 +55,7 @@ def log(job: Job, name: str = "stdout") -> bytes:
 
 
 class ExecutorContract:
-    grace_s = 0.3
+    hostile_values: ClassVar[dict[str, str]] = HOSTILE_VALUES
 
     def test_success_leaves_an_outcome_a_record_and_logs(self, executor: Executor, make_job: MakeJob) -> None:
         job = make_job("echo out; echo err >&2; echo data > result.txt")
@@ -137,10 +137,11 @@ class ExecutorContract:
         assert Path(job.directory, "out.txt").read_text() == "here\n"
 
     def test_environment_arrives_byte_for_byte(self, executor: Executor, make_job: MakeJob) -> None:
-        script = "".join(f"printf '%s\\0' \"${name}\"; " for name in HOSTILE_VALUES)
-        job = make_job(script, environment={**make_job("").environment, **HOSTILE_VALUES})
+        values = self.hostile_values
+        script = "".join(f"printf '%s\\0' \"${name}\"; " for name in values)
+        job = make_job(script, environment={**make_job("").environment, **values})
         assert run(executor, job).succeeded
-        assert log(job) == b"".join(os.fsencode(value) + b"\0" for value in HOSTILE_VALUES.values())
+        assert log(job) == b"".join(os.fsencode(value) + b"\0" for value in values.values())
         assert not Path("/tmp/rompy-hydra-was-here").exists()
 
     def test_binary_output_is_kept_as_it_is(self, executor: Executor, make_job: MakeJob) -> None:

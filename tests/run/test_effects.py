@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rompy_hydra import LocalConfig, ModelRun
+from rompy_hydra import DockerConfig, LocalConfig, ModelRun
 from rompy_hydra.backends.registry import backend_types
 from rompy_hydra.cli import main
 from rompy_hydra.compose.bridge import to_plan
@@ -27,6 +27,7 @@ from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.record.states import RunState
 from rompy_hydra.run.effects import EFFECTS, NOT_RUN_YET, effects_table
 from rompy_hydra.workflow import RunRecord, prepare
+from tests.services.docker_engine import ensure_tiny_image
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "resources.md"
 MARKERS = ("<!-- effects of resources: made from rompy_hydra/run/effects.py -->\n", "<!-- end of effects -->\n")
@@ -82,17 +83,18 @@ def composed(*overrides: str) -> RunPlan:
     return to_plan(compose_command(command, find_sources([], environ=environ), environ=environ), cwd=Path("/"))
 
 
-# ---- one check for each cell of the local backend
+# ---- one check for each cell of a backend that runs
 
 Check = Callable[[Path, pytest.MonkeyPatch], None]
-CHECKS: dict[str, tuple[Check, list[pytest.MarkDecorator]]] = {}
+CHECKS: dict[tuple[str, str], tuple[Check, list[pytest.MarkDecorator]]] = {}
+DOCKER = (pytest.mark.docker, pytest.mark.xdist_group("docker"))
 
 
-def reads(field: str, *marks: pytest.MarkDecorator) -> Callable[[Check], Check]:
+def reads(field: str, *marks: pytest.MarkDecorator, backend: str = "local") -> Callable[[Check], Check]:
     """Makes a function the check of a cell."""
 
     def register(check: Check) -> Check:
-        CHECKS[field] = check, list(marks)
+        CHECKS[backend, field] = check, list(marks)
         return check
 
     return register
@@ -162,6 +164,91 @@ def time_limit_ends_the_run(directory: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert record.data["wall_seconds"] < 30
 
 
+# ---- the same in containers of a tiny image: its shell is what looks
+
+TELL = "env; echo memory $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2> /dev/null)"
+FAKE_MPIRUN = '#!/bin/sh\necho launched: "$@"\nwhile [ "$1" = -n ]; do shift 2; done\nexec "$@"\n'
+
+
+def in_a_container(
+    directory: Path, command: str, *, parallel: str = "serial", docker: dict[str, Any] | None = None, **resources: Any
+) -> tuple[str, RunRecord]:
+    """What a run says of itself, and its record; the backend as `conf/backend/docker.yaml` fills it in."""
+    model = {"name": "look", "command": ["/bin/sh", "-c", command], "parallel": parallel}
+    handed = {"cpu": resources.get("cpus"), "memory": resources.get("memory"), **(docker or {})}
+    backend = DockerConfig(image=ensure_tiny_image(), **handed)
+    started = ModelRun("r", directory, model=model, backend=backend, on_existing="new", resources=resources)
+    started.run()
+    assert started.record is not None
+    return (started.record.run_dir / "logs" / "stdout.log").read_text(), started.record
+
+
+@reads("ranks", *DOCKER, backend="docker")
+def ranks_are_told_to_the_launcher_inside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "mpirun").write_text(FAKE_MPIRUN)
+    (directory / "mpirun").chmod(0o755)
+    inside = {"mpiexec": f"{directory}/bin/mpirun", "volumes": [f"{directory}:{directory}/bin"]}
+    said, _ = in_a_container(directory, "echo ran", parallel="mpi", ranks=2, docker=inside)
+    assert said == "launched: -n 2 /bin/sh -c echo ran\nran\n"
+
+
+@reads("threads", *DOCKER, backend="docker")
+def threads_are_the_variables_inside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    said, _ = in_a_container(directory, TELL, parallel="openmp", threads=2)
+    assert {f"{name}={value}" for name, value in thread_variables(2).items()} <= set(said.splitlines())
+    assert "OMP_NUM_THREADS" not in in_a_container(directory, TELL)[0]
+
+
+@reads("cpus", *DOCKER, backend="docker")
+def cpus_are_the_time_it_may_take(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hands_over("docker", "cpus") == {"cpu": 2}
+    quota = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2> /dev/null"
+    assert in_a_container(directory, quota, cpus=1)[0].split()[0] == "100000"
+    assert in_a_container(directory, quota)[0].split()[0] in ("-1", "max")
+    _, record = in_a_container(directory, quota, parallel="openmp", cpus=64)
+    assert "cpus=64, but this machine lets us have" in record.data["resources"]["notes"][0]
+
+
+@reads("ranks_per_node", *DOCKER, backend="docker")
+def ranks_per_node_changes_nothing_inside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hands_over("docker", "ranks_per_node") == {}
+    with pytest.raises(ConfigError, match="one machine"):
+        in_a_container(directory, "true", parallel="mpi", ranks=4, ranks_per_node=2, docker={"mpiexec": "mpirun"})
+
+
+@reads("nodes", *DOCKER, backend="docker")
+def nodes_changes_nothing_inside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hands_over("docker", "nodes") == {}
+    with pytest.raises(ConfigError, match="one machine"):
+        in_a_container(directory, "true", parallel="mpi", ranks=4, nodes=2, docker={"mpiexec": "mpirun"})
+
+
+@reads("memory", *DOCKER, backend="docker")
+def memory_is_the_kernel_s_limit(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hands_over("docker", "memory") == {"memory": "256m"}
+    said, _ = in_a_container(directory, TELL, memory="64m")
+    assert f"memory {64 << 20}" in said
+    grab = "x=x; while :; do x=$x$x; done"
+    _, record = in_a_container(directory, grab, memory="32m")
+    assert record.state is RunState.OUT_OF_MEMORY
+    assert "32.0 MiB" in record.data["reason"]
+
+
+@reads("gpus", *DOCKER, backend="docker")
+def gpus_change_nothing_inside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hands_over("docker", "gpus") == {}
+    _, record = in_a_container(directory, "true", gpus=2)
+    assert "gpus: containers get none" in record.data["resources"]["notes"]
+
+
+@reads("time_limit", *DOCKER, backend="docker")
+def time_limit_stops_the_container(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, record = in_a_container(directory, "sleep 60", time_limit=1, docker={"timeout": 3600})
+    assert record.state is RunState.TIMED_OUT
+    assert record.data["reason"].startswith("it ran longer than its time limit of 1 s")
+
+
 def sees_nothing_of(directory: Path, field: str, value: int) -> bool:
     """Whether a run sees the same with the field as without it, but for the names of the run itself."""
     (without,), _ = look(directory)
@@ -203,7 +290,7 @@ def hands_over(backend: str, field: str) -> dict[str, Any]:
 def cells() -> Iterator[Any]:
     for field, effects in EFFECTS.items():
         for backend in effects:
-            _, marks = CHECKS.get(field, (None, [])) if backend == "local" else (None, [])
+            _, marks = CHECKS.get((backend, field), (None, []))
             yield pytest.param(backend, field, id=f"{backend}-{field}", marks=marks)
 
 
@@ -216,9 +303,8 @@ def test_a_cell_of_the_table_is_true(backend: str, field: str, tmp_path: Path, m
         assert hands_over(backend, field).keys() == ({key} if key else set())
         assert effect.is_none == (key is None)
         return
-    assert backend == "local", f"write checks for the cells of {backend}, as @reads does for local"
-    assert field in CHECKS, f"write a check: @reads('{field}')"
-    CHECKS[field][0](tmp_path, monkeypatch)
+    assert (backend, field) in CHECKS, f"write a check: @reads('{field}', backend='{backend}')"
+    CHECKS[backend, field][0](tmp_path, monkeypatch)
 
 
 def test_the_table_has_every_field_and_every_backend() -> None:

@@ -1,0 +1,719 @@
+"""The keeper of containers: the loop of `run.keeper`, where what runs is a container of an engine.
+
+    driver ──▶ keeper ──(engine's socket)──▶ the container;  its output ──▶ keeper ──▶ log files
+
+It outlives its driver as every keeper does.  When it dies itself, the container goes on and the engine keeps its
+output: a successor (`{"take_up": true}`) claims the record, reads from the engine's log what the files lack, and takes
+the run to its end.  What it needs for that lies beside the record (`.run.json.job`) until then: no environment in it,
+no secret.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.errors import RompyHydraError
+from rompy_hydra.record.states import RunState
+from rompy_hydra.record.store import RECORD_NAME, take_up_record, utc
+from rompy_hydra.run import keeper as keeper_program
+from rompy_hydra.run.attempt import AbortWatch, Attempt, Refusal, Verdict, open_log
+from rompy_hydra.run.docker_container import ROLE_LABEL, SECRETS_DIR, container_config
+from rompy_hydra.run.docker_engine import Engine, EngineError, Stream
+from rompy_hydra.run.keeper import Keeper
+from rompy_hydra.run.processes import human_bytes
+from rompy_hydra.run.success import last_line, quote
+
+JOB_FILE = f".{RECORD_NAME}.job"
+_MEMORY_DIR = "/dev/shm"  # noqa: S108 - secrets pass through memory, never through a disk
+_SILENCE_PATIENCE_S = 300.0  # how long an engine may be gone (an upgrade, a restart) before a run is given up
+_KILL_PATIENCE_S = 30.0
+_READS_A_TURN = 64
+_REST_OF_THE_OUTPUT_S = 60.0
+_LOOK_ANYWAY_S = 10.0  # the end of the output tells the end; should that ever fail, this finds it
+
+
+class ContainerAttempt(Attempt):
+    """One container from its creation to its removal."""
+
+    def __init__(self, keeper: Keeper, message: dict[str, Any]) -> None:
+        super().__init__(keeper, message)
+        self._settings: dict[str, Any] = self._job["container"]
+        self._takes_up: bool = message.get("take_up", False)
+        self._engine: Engine | None = None
+        self._box: Box | None = None
+        self._usage = Usage()
+        self._facts: dict[str, Any] = {}  # what the engine says of it in the end
+
+    # ---- start
+
+    def _start(self) -> None:
+        try:
+            engine = self._engine = _engine_of(self._settings["engine"])
+            if self._takes_up:
+                self._box = self._find_again(engine)
+            else:
+                self._box = self._create_and_start(engine)
+        except RompyHydraError as error:
+            if self._takes_up:  # it goes on as it did; the next one who looks tries again
+                raise Refusal("take_up", f"its container cannot be taken up: {error}") from error
+            self._abandon()
+            raise Refusal("engine" if isinstance(error, EngineError) else "tool", str(error)) from error
+        except Refusal:
+            if not self._takes_up:
+                self._abandon()
+            raise
+        self._aborts = AbortWatch(self._job["abort_on"], self._logs)
+        self._announce()
+
+    def _create_and_start(self, engine: Engine) -> Box:
+        name = f"rompy-hydra-{_safe(self._job['run_id'])}-{self._token[:8]}"
+        self._record = {
+            **self._record,
+            "state": RunState.RUNNING.value,
+            "reason": "",
+            "started_at": utc(),
+            "job_token": self._token,
+            "watcher": {"role": "keeper", **self._keeper.identity.to_dict()},
+            "container": {"name": name, "engine": engine.address, "image": self._settings["image"]},
+            "logs": self._logs,
+        }
+        self._keep_job()
+        self._claim()
+        box = self._box = Box(engine, name, self._open_logs(), self._keeper)
+        with SecretFiles(self._settings["secret_files"], self._settings["user"]) as secrets_at:
+            box.create(self._config(self._job["argv"], secrets_at))
+            self._record["container"]["id"] = box.id
+            self._record["started_at"] = utc()  # the engine's own stamp comes after the first instructions
+            self._write_interim(self._record)
+            box.start()
+        self._clock = time.monotonic()
+        return box
+
+    def _config(self, argv: list[str], secrets_at: str | None, role: str = "run") -> dict[str, Any]:
+        return container_config(
+            self._settings,
+            argv=argv,
+            environment=self._job["environment"],
+            directory=self._job["directory"],
+            memory_bytes=self._job["memory_bytes"],
+            token=self._token,
+            role=role,
+            secrets_at=secrets_at,
+        )
+
+    def _find_again(self, engine: Engine) -> Box:
+        """The container of a run whose keeper has died."""
+        all_found = engine.find(self._token)
+        found = [c for c in all_found if (c.get("Labels") or {}).get(ROLE_LABEL) == "run"]
+        try:
+            taken = take_up_record(self._job["run_dir"], self._token, self._watcher())
+        except (OSError, ValueError) as error:
+            raise Refusal("record", f"its record cannot be written: {error}") from error
+        if isinstance(taken, str):
+            raise Refusal("claim", taken)
+        self._record = taken
+        self._was_claimed = True
+        self._notes.append("its keeper died while it ran; another one took it up from the engine")
+        for other in all_found:
+            if other not in found:  # a check that was going on: it is made again
+                with suppress(EngineError):
+                    engine.remove(str(other["Id"]))
+        box = Box(engine, str(taken["container"]["name"]), self._open_logs(again=True), self._keeper)
+        if not found:
+            box.facts = {"State": {"Error": "gone"}}
+            box.is_over = True
+            return box
+        box.take_up(str(found[0]["Id"]))
+        started = _seconds(str((box.facts.get("State") or {}).get("StartedAt", "")))
+        self._clock = time.monotonic() - max(0.0, time.time() - started) if started else time.monotonic()
+        return box
+
+    def _watcher(self) -> dict[str, Any]:
+        return {"role": "keeper", **self._keeper.identity.to_dict()}
+
+    def _keep_job(self) -> None:
+        """What a successor needs; what the engine knows already, environment and secrets, is left out."""
+        settings = {**self._settings, "secret_files": {}}
+        kept = {**self._job, "environment": {}, "container": settings}
+        path = os.path.join(self._job["run_dir"], JOB_FILE)
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"token": self._token, "job": kept}, file)
+        except OSError as error:
+            raise Refusal("record", f"{path}: {error.strerror}", error.errno) from error
+
+    def _open_logs(self, *, again: bool = False) -> dict[int, int]:
+        """Stream number (1, 2) → descriptor of its log."""
+        try:
+            out = _log(self._logs["stdout"], again=again)
+            same = self._logs["stderr"] == self._logs["stdout"]
+            return {1: out, 2: os.dup(out) if same else _log(self._logs["stderr"], again=again)}
+        except OSError as error:
+            raise Refusal(
+                "log", f"its log {error.filename} cannot be written: {error.strerror}", error.errno
+            ) from error
+
+    def _announce(self) -> None:
+        self._has_started = True
+        if self._tell_start:
+            self._tell_start = False
+            self._keeper.tell("started", process=None, watcher=self._record["watcher"])
+
+    # ---- watch
+
+    def _has_ended(self) -> bool:
+        assert self._box is not None
+        return self._box.look()
+
+    @property
+    def _due(self) -> float:
+        return min(self._usage.due, self._box.due if self._box is not None else math.inf)
+
+    def _weigh(self) -> Verdict | None:
+        if self._box is not None and time.monotonic() >= self._usage.due:
+            self._usage.sample(self._box)
+        return None  # the engine holds the limit
+
+    def _bring_to_an_end(self, verdict: Verdict | None) -> None:
+        box = self._box
+        assert box is not None
+        if verdict is not None:
+            grace_s = self._job["grace_s"] if verdict.grace_s is None else verdict.grace_s
+            if box.stop(grace_s):
+                verdict.reason += "; it had to be killed"
+        box.finish()
+        self._facts = box.facts
+        self._notes += box.notes
+        if not box.is_over:
+            self._keeper.tainted = True
+            self._notes.append(f"the container {box.name} could not be ended: docker rm -f {box.name}")
+
+    def _abandon(self) -> None:
+        if self._box is not None:
+            with suppress(RompyHydraError):
+                self._box.remove()
+            self._box.close()
+
+    # ---- judge
+
+    def _measure(self) -> dict[str, Any]:
+        state = self._facts.get("State") or {}
+        started, ended = _seconds(str(state.get("StartedAt", ""))), _seconds(str(state.get("FinishedAt", "")))
+        known = state.get("Status") in ("exited", "dead")
+        return {
+            "state": "",
+            "exit_code": int(state["ExitCode"]) if known and "ExitCode" in state else None,
+            "signal": None,  # an engine tells 128 + n for it
+            "reason": "",
+            "started_at": self._record["started_at"],
+            "ended_at": utc(ended) if ended else utc(),
+            "wall_seconds": round(ended - started, 6) if started and ended else None,
+            "cpu_seconds": self._usage.cpu_seconds,
+            "peak_memory_bytes": self._usage.peak_bytes,
+            "memory_measured_by": self._usage.method,
+            "logs": self._logs,
+        }
+
+    def _judge(self, outcome: dict[str, Any]) -> Verdict:
+        box = self._box
+        assert box is not None
+        if self._facts.get("State", {}).get("Error") == "gone":
+            return Verdict(
+                RunState.LOST, f"its container {box.name} is gone from the engine, and its exit code with it"
+            )
+        if box.gave_up:
+            return Verdict(RunState.LOST, f"{box.gave_up}; docker inspect {box.name} tells more when it is back")
+        if self._facts.get("State", {}).get("Status") == "created":
+            return Verdict(RunState.LOST, "its keeper died before it had started the container")
+        verdict = super()._judge(outcome)
+        if verdict.state is RunState.SUCCEEDED and (self._facts.get("State") or {}).get("OOMKilled"):
+            self._notes.append("the kernel's out-of-memory killer struck in its container all the same")
+        return verdict
+
+    def _explain(self, outcome: dict[str, Any], reason: str) -> Verdict:
+        state = self._facts.get("State") or {}
+        if state.get("OOMKilled"):
+            limit = self._job["memory_bytes"]
+            given = f" of {human_bytes(limit)}" if limit is not None else ""
+            return Verdict(RunState.OUT_OF_MEMORY, f"the engine saw it above its memory{given}: {reason}")
+        if self._box is not None and self._box.was_silent and outcome["exit_code"] in (0, 2, 130, 137, 143, 255):
+            reason += "; the engine was away meanwhile, so perhaps its restart ended the container"
+        return Verdict(RunState.FAILED, _explained(reason, outcome["exit_code"], self._job["argv"], self._logs))
+
+    def _run_check(self, argv: list[str], log: str, timeout_s: float) -> Verdict | int:
+        """The check in a container like the run's: same image, mounts, user and environment."""
+        assert self._engine is not None
+        assert self._box is not None
+        try:
+            out = open_log(log)
+        except OSError as error:
+            return Verdict(RunState.FAILED, f"success.check could not be started: {error.filename}: {error.strerror}")
+        box = Box(self._engine, f"{self._box.name}-check", {1: out, 2: os.dup(out)}, self._keeper)
+        try:
+            if self._takes_up:  # environment and secrets are not in our hands, but the run's own container has them
+                box.create(_like(self._facts, argv, self._job["run_dir"]))
+                box.start()
+            else:
+                with SecretFiles(self._settings["secret_files"], self._settings["user"]) as secrets_at:
+                    box.create({**self._config(argv, secrets_at, role="check"), "WorkingDir": self._job["run_dir"]})
+                    box.start()
+            deadline = time.monotonic() + timeout_s
+            while not box.look():
+                if (verdict := self._check_verdict(deadline, timeout_s)) is not None:
+                    box.stop(self._job["grace_s"] if verdict.grace_s is None else verdict.grace_s)
+                    return verdict
+                self._keeper.turn(min(deadline, box.due) - time.monotonic())
+            box.finish()
+            state = box.facts.get("State") or {}
+            return int(state.get("ExitCode", 1))
+        except RompyHydraError as error:
+            return Verdict(RunState.FAILED, f"success.check could not be run: {error}")
+        finally:
+            with suppress(RompyHydraError):
+                box.remove()
+            box.close()
+
+    # ---- record
+
+    def _write_last(self, record: dict[str, Any]) -> str | None:
+        box = self._box
+        failed = super()._write_last(record)
+        if box is not None and failed is None:  # only now: until the end is recorded the engine must keep it
+            has_run = self._has_started and (box.facts.get("State") or {}).get("Status") != "created"
+            if not box.gave_up and (self._settings["remove"] or not has_run):
+                with suppress(RompyHydraError):  # the engine is away: the next `status` finds it by its label
+                    box.remove()
+            with suppress(OSError):
+                os.unlink(os.path.join(self._job["run_dir"], JOB_FILE))
+        if box is not None:
+            box.close()
+        return failed
+
+
+class Box:
+    """One container in our hands: its output goes to the logs, byte for byte, and we hear of its end."""
+
+    def __init__(self, engine: Engine, name: str, logs: dict[int, int], keeper: Keeper) -> None:
+        self.id = ""
+        self.name = name
+        self.facts: dict[str, Any] = {}
+        self.is_over = False
+        self.was_silent = False
+        self.gave_up = ""
+        self.notes: list[str] = []
+        self.due = math.inf
+        self._engine = engine
+        self._keeper = keeper
+        self._logs = logs
+        self._stream: Stream | None = None
+        self._frames = Frames(self._write)
+        self._written = dict.fromkeys(logs, 0)
+        self._skip = dict.fromkeys(logs, 0)
+        self._lost_bytes = 0
+        self._pause_s = 0.002
+        self._silent_since: float | None = None
+        self._is_stopped = False
+
+    # ---- start
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make it; nothing runs yet."""
+        self.id = self._engine.create(config, self.name)
+
+    def start(self) -> None:
+        """Start it; every byte that it writes is ours from here on.  `Refusal` where the engine cannot start it."""
+        self._listen(self._engine.attach(self.id))
+        try:
+            self._engine.start(self.id)
+        except EngineError as error:
+            raise _start_refusal(error) from error
+
+    def take_up(self, container: str) -> None:
+        """Go on with one that another keeper started: what the logs lack comes from the engine's own log."""
+        self.id = container
+        try:
+            self.facts = self._engine.inspect(container) or {}
+        except EngineError:  # `look` has patience with it
+            self.was_silent = True
+            self.due = time.monotonic()
+            return
+        if (self.facts.get("State") or {}).get("Status") == "created":
+            self.is_over = True
+            return
+        self._follow()
+
+    def _listen(self, stream: Stream) -> None:
+        self._stream = stream
+        self._keeper.listen(stream.fd, self._read)
+        self.due = time.monotonic() + _LOOK_ANYWAY_S
+
+    def _follow(self) -> None:
+        """From the engine's log, from its first byte on: what we have already is skipped."""
+        self._frames = Frames(self._write)
+        sizes = {number: os.fstat(fd).st_size for number, fd in self._logs.items()}
+        self._skip = {number: size - self._lost_bytes for number, size in sizes.items()}
+        self._written = dict.fromkeys(self._logs, 0)
+        self._listen(self._engine.follow_logs(self.id))
+
+    # ---- output
+
+    def _read(self) -> None:
+        for _ in range(_READS_A_TURN):  # bounded: a flood of output must not hold up a timeout
+            if self._stream is None:
+                return
+            chunk = self._stream.read()
+            if chunk is None:
+                return
+            if not chunk:
+                self._hang_up()
+                return
+            self._frames.feed(chunk)
+
+    def _write(self, number: int, data: memoryview) -> None:
+        skip = min(self._skip.get(number, 0), len(data))
+        if skip:
+            self._skip[number] -= skip
+            data = data[skip:]
+        fd = self._logs.get(number)
+        while data and fd is not None:
+            try:
+                data = data[os.write(fd, data) :]
+            except OSError as error:
+                self._lost_bytes += len(data)
+                if self._lost_bytes == len(data):
+                    self.notes.append(f"part of its output is lost: a log could not be written: {error.strerror}")
+                return
+
+    def _hang_up(self) -> None:
+        """The stream is at its end: so is the container, or the engine."""
+        if self._stream is not None:
+            self._keeper.ignore(self._stream.fd)
+            self._stream.close()
+            self._stream = None
+            self._pause_s = 0.002
+            self.due = time.monotonic()
+
+    # ---- end
+
+    def look(self) -> bool:
+        """Whether it has ended; asks the engine only when there is reason to."""
+        if self.is_over:
+            return True
+        now = time.monotonic()
+        if now < self.due:
+            return False
+        try:
+            found = self._engine.inspect(self.id)
+        except EngineError as error:
+            return self._is_given_up(error, now)
+        if self._silent_since is not None:
+            self._silent_since = None
+        if found is None:
+            self.facts = {"State": {"Error": "gone"}}
+            self.is_over = True
+            return True
+        self.facts = found
+        state = found.get("State") or {}
+        if state.get("Status") in ("exited", "dead"):
+            self.is_over = True
+            return True
+        if self._stream is None and self.was_silent and not self._is_stopped:
+            with suppress(EngineError):
+                self._follow()  # the engine is back and the container goes on
+                return False
+        self._pause_s = min(self._pause_s * 1.6, 0.5)
+        self.due = now + (self._pause_s if self._stream is None else _LOOK_ANYWAY_S)
+        return False
+
+    def _is_given_up(self, error: EngineError, now: float) -> bool:
+        self.was_silent = True
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since > _SILENCE_PATIENCE_S:
+            self.gave_up = f"the engine has not answered for {_SILENCE_PATIENCE_S:.0f} s ({error})"
+            self.is_over = True
+            return True
+        self.due = now + 1.0
+        return False
+
+    def stop(self, grace_s: float) -> bool:
+        """The image's own stop signal, grace, kill; True if it had to be killed."""
+        self._is_stopped = True
+        signal_name = str((self.facts.get("Config") or {}).get("StopSignal") or "")
+        if not signal_name:
+            with suppress(EngineError):
+                self.facts = self._engine.inspect(self.id) or {}
+            signal_name = str((self.facts.get("Config") or {}).get("StopSignal") or "SIGTERM")
+        if grace_s > 0:
+            self._send(signal_name)
+            if self._wait(grace_s, until_hurried=True):
+                return False
+        self._send("SIGKILL")
+        self._wait(_KILL_PATIENCE_S)
+        return True
+
+    def _send(self, signal_name: str) -> None:
+        with suppress(EngineError):  # it may have ended, or the engine is away: `look` finds out
+            self._engine.kill(self.id, signal_name)
+
+    def _wait(self, seconds: float, *, until_hurried: bool = False) -> bool:
+        deadline = time.monotonic() + seconds
+        while True:
+            self.due = min(self.due, time.monotonic() + 0.1)
+            if self.look():
+                return True
+            now = time.monotonic()
+            if now >= deadline:
+                return False
+            if self._keeper.turn(min(deadline, self.due) - now) and until_hurried:
+                return False
+
+    def finish(self) -> None:
+        """Take in the rest of its output."""
+        if self._stream is None and self.was_silent and not self.gave_up and self.facts.get("Config"):
+            with suppress(EngineError):
+                self._follow()
+        deadline = time.monotonic() + _REST_OF_THE_OUTPUT_S
+        while self._stream is not None and time.monotonic() < deadline:
+            self._keeper.turn(1.0)
+        self._hang_up()
+
+    def remove(self) -> None:
+        """Remove it from the engine."""
+        if self.id:
+            self._engine.remove(self.id)
+            self.id = ""
+
+    def close(self) -> None:
+        """Let go of stream and logs."""
+        self._hang_up()
+        for fd in self._logs.values():
+            os.close(fd)
+        self._logs = {}
+
+
+class Frames:
+    """Takes the engine's multiplexed stream apart: eight bytes that say which stream and how much, then the bytes."""
+
+    def __init__(self, write: Any) -> None:
+        self._write = write
+        self._header = bytearray()
+        self._number = 0
+        self._left = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the stream, cut anywhere."""
+        data = memoryview(chunk)
+        while data:
+            if self._left:
+                part = data[: self._left]
+                data = data[len(part) :]
+                self._left -= len(part)
+                self._write(self._number, part)
+                continue
+            part = data[: 8 - len(self._header)]
+            data = data[len(part) :]
+            self._header += part
+            if len(self._header) == 8:
+                self._number = self._header[0]
+                self._left = int.from_bytes(self._header[4:], "big")
+                self._header.clear()
+
+
+class Usage:
+    """Memory and processor time of a container, read from its control group; nothing where that is out of sight."""
+
+    def __init__(self) -> None:
+        self.peak_bytes: int | None = None
+        self.cpu_seconds: float | None = None
+        self.method: str | None = None
+        self.due = time.monotonic() + 0.02
+        self._interval_s = 0.05
+        self._files: tuple[str, str] | None = None
+        self._tries = 0
+
+    def sample(self, box: Box) -> None:
+        """Read it now; the next time is `due`."""
+        if self._files is None:
+            self._find(box)
+        if self._files is not None:
+            self._read(*self._files)
+        self._interval_s = min(self._interval_s * 1.5, 0.5)
+        self.due = math.inf if self._tries > 5 else time.monotonic() + self._interval_s
+
+    def _find(self, box: Box) -> None:
+        self._tries += 1
+        facts = box.facts
+        pid = int((facts.get("State") or {}).get("Pid") or 0)
+        if not pid:
+            with suppress(EngineError):
+                facts = box._engine.inspect(box.id) or {}  # noqa: SLF001 - one of us
+                box.facts = facts
+            pid = int((facts.get("State") or {}).get("Pid") or 0)
+        for line in _text(f"/proc/{pid}/cgroup").splitlines() if pid else []:
+            number, controllers, path = line.split(":", 2)
+            if box.id not in path:
+                continue  # an engine elsewhere, whose pid is somebody else's here
+            if number == "0":
+                self._files = (f"/sys/fs/cgroup{path}/memory.stat", f"/sys/fs/cgroup{path}/cpu.stat")
+            elif "memory" in controllers.split(","):
+                found = _cpu_accounts(pid)
+                self._files = (f"/sys/fs/cgroup/memory{path}/memory.stat", found)
+                break
+        if self._files is not None:
+            self._tries = 0
+
+    def _read(self, memory_file: str, cpu_file: str) -> None:
+        memory = dict(line.split(" ", 1) for line in _text(memory_file).splitlines() if " " in line)
+        if not memory:
+            self._tries += 1
+            return
+        names = ("total_rss", "total_mapped_file") if "total_rss" in memory else ("anon", "shmem")
+        used = sum(int(memory.get(name, 0)) for name in names)
+        if used > (self.peak_bytes or 0):
+            self.peak_bytes = used
+            self.method = "memory of the container's control group, sampled"
+        said = _text(cpu_file)
+        if found := re.search(r"^usage_usec (\d+)", said, re.MULTILINE):
+            self.cpu_seconds = int(found[1]) / 1e6
+        elif said.strip().isdigit():
+            self.cpu_seconds = int(said) / 1e9
+
+
+def _cpu_accounts(pid: int) -> str:
+    for line in _text(f"/proc/{pid}/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpuacct" in controllers.split(","):
+            for mounted in (controllers, "cpuacct", "cpu,cpuacct"):
+                name = f"/sys/fs/cgroup/{mounted}{path}/cpuacct.usage"
+                if os.path.exists(name):
+                    return name
+    return ""
+
+
+class SecretFiles:
+    """Secret files in memory for the moment of a container's start: a mount keeps what its name has lost."""
+
+    def __init__(self, files: dict[str, str], user: str) -> None:
+        self._files = files
+        self._user = user
+        self._directory: str | None = None
+
+    def __enter__(self) -> str | None:
+        if not self._files:
+            return None
+        try:
+            self._directory = tempfile.mkdtemp(prefix="rompy-hydra-", dir=_MEMORY_DIR)
+            for name, value in self._files.items():
+                path = os.path.join(self._directory, name)
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+                with open(fd, "wb") as file:
+                    file.write(value.encode("utf-8", "surrogateescape"))
+                self._hand_to_the_user(path)
+        except OSError as error:
+            self.__exit__()
+            raise Refusal(
+                "secrets", f"its secrets cannot be handed over in memory ({_MEMORY_DIR}): {error.strerror}"
+            ) from error
+        return self._directory
+
+    def __exit__(self, *_: object) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _hand_to_the_user(self, path: str) -> None:
+        uid = self._user.partition(":")[0]
+        if uid.isdigit() and int(uid) == os.geteuid():
+            return
+        if uid.isdigit() and os.geteuid() == 0:
+            os.chown(path, int(uid), -1)
+        else:
+            os.chmod(path, 0o444)  # its directory is open to us alone; in the container it is whoever runs
+
+
+def _engine_of(address: str) -> Engine:
+    """One connection for the life of this keeper."""
+    if address not in _engines:
+        _engines[address] = Engine.connect(address)
+    return _engines[address]
+
+
+_engines: dict[str, Engine] = {}
+
+
+def _like(facts: dict[str, Any], argv: list[str], directory: str) -> dict[str, Any]:
+    """A container like another one, for another command."""
+    config, host = dict(facts["Config"]), dict(facts["HostConfig"])
+    mounts = [m for m in host.get("Mounts") or [] if not str(m["Target"]).startswith(f"{SECRETS_DIR}/")]  # gone with it
+    keep = ("Image", "Env", "User", "Healthcheck")
+    return {
+        **{name: config[name] for name in keep if name in config},
+        "Labels": {**(config.get("Labels") or {}), ROLE_LABEL: "check"},
+        "Entrypoint": [argv[0]],
+        "Cmd": list(argv[1:]),
+        "WorkingDir": directory,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {**host, "Mounts": mounts},
+    }
+
+
+def _start_refusal(error: EngineError) -> Refusal:
+    text = str(error)
+    if "executable file not found" in text or ("exec" in text and "no such file" in text):
+        return Refusal("exec", f"{text} (docker's exit code 127: the image has no such program)", errno.ENOENT)
+    if "permission denied" in text and "exec" in text:
+        return Refusal("exec", f"{text} (docker's exit code 126: it cannot be executed)", errno.EACCES)
+    return Refusal("engine", f"{text} (docker's exit code 125: the engine itself could not do it)")
+
+
+_FROM_INIT = re.compile(r"\[FATAL\s+tini")
+
+
+def _explained(reason: str, exit_code: int | None, argv: list[str], logs: dict[str, str]) -> str:
+    """What the exit codes of a container mean that are not the model's."""
+    if exit_code in (126, 127) and _FROM_INIT.match(last_line(logs.get("stderr", ""))):
+        what = "has no program" if exit_code == 127 else "cannot execute"
+        return f"exit code {exit_code}: the image {what} {quote(argv[0])}: {quote(last_line(logs['stderr']))}"
+    return reason
+
+
+def _safe(run_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)[:60].strip("-.") or "run"
+
+
+def _log(path: str, *, again: bool) -> int:
+    if again and os.path.exists(path):
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    return open_log(path)
+
+
+def _seconds(stamp: str) -> float | None:
+    """The engine's time as seconds; None for its zero."""
+    found = re.match(r"(\d{4})-(\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", stamp)
+    if not found or found[1] == "0001":
+        return None
+    whole = datetime.fromisoformat(f"{found[1]}-{found[2]}+00:00").timestamp()
+    return whole + float(found[3] or 0)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+    except OSError:  # it has ended
+        return ""
+
+
+def main(*, has_terminal: bool = False) -> None:
+    """The keeper as a program; see `run.keeper`."""
+    keeper_program.main(has_terminal=has_terminal, attempt=ContainerAttempt)

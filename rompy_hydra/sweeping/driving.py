@@ -1,0 +1,191 @@
+"""Driving a sweep from where it stands to its end: a new one, or one that an earlier driver left."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rompy_hydra.errors import ConfigError, Finding
+from rompy_hydra.plan.point import InvalidPoint, Point
+from rompy_hydra.plan.retry import RetrySpec
+from rompy_hydra.record.liveness import ProcessIdentity
+from rompy_hydra.record.states import RunState
+from rompy_hydra.sweep.cancel import read_cancel_request
+from rompy_hydra.sweep.journal import Journal
+from rompy_hydra.sweep.layout import SweepLayout
+from rompy_hydra.sweep.lease import Lease
+from rompy_hydra.sweep.lines import short
+from rompy_hydra.sweep.packing import Need
+from rompy_hydra.sweep.resume import NEVER_BEGAN, Fate, OrphanHandle, Verdict, find_out
+from rompy_hydra.sweep.scheduler import Scheduler, Task, Watcher, end_fields
+from rompy_hydra.sweep.settings import SweepSettings
+from rompy_hydra.sweep.state import SweepState, write_digest
+from rompy_hydra.sweep.table import directory_of, plan_lines
+from rompy_hydra.sweeping.lanes import Lane, Lanes, open_lane
+from rompy_hydra.sweeping.starting import PointStarter, ReadyPoint
+from rompy_hydra.workflow import Lookups
+from rompy_hydra.workspace.layout import RunLayout
+
+
+def driver_event() -> dict[str, Any]:
+    """Who we are, for the journal."""
+    return ProcessIdentity.of().to_dict()
+
+
+Compose = Callable[[Iterable[Mapping[str, Any]]], Iterator[Point]]
+"""Composes points as lines of `plan.jsonl` describe them; raises what is wrong with one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """All that it takes to drive a sweep from where it stands to its end."""
+
+    layout: SweepLayout
+    lease: Lease
+    settings: SweepSettings
+    lookups: Lookups
+    sweep_id: str
+    fan_out: bool
+    total: int
+    invalid: Mapping[int, str] = field(default_factory=dict)
+    open_lane: Callable[[str, int], Lane] = open_lane
+
+    def start(
+        self, points: Iterator[Point | InvalidPoint], make_watcher: Callable[[SweepState], Watcher]
+    ) -> tuple[Scheduler, Lanes]:
+        """The scheduler of a new sweep; nothing is started yet."""
+        state = SweepState(self.total)
+
+        def tasks(starter: PointStarter) -> Iterator[Task]:
+            return self._with_warm_up(starter, (starter.task(p) for p in points if isinstance(p, Point)))
+
+        return self._scheduler(state, make_watcher, tasks)
+
+    def resume(
+        self,
+        state: SweepState,
+        compose: Compose,
+        make_watcher: Callable[[SweepState], Watcher],
+        *,
+        again: Collection[str] = (RunState.LOST, RunState.CANCELLED),
+    ) -> tuple[Scheduler, Lanes]:
+        """The scheduler of a sweep that an earlier driver left: it takes in what still runs and starts what is left.
+
+        `again` are the states whose points are started once more, beside those that never ended.
+        """
+        numbers = set(state.started)
+        lines = {line["n"]: line for line in plan_lines(self.layout, numbers)}
+        verdicts = {n: find_out(self._run_layout(lines[n]), state.started[n]) for n in sorted(numbers)}
+
+        def tasks(starter: PointStarter) -> Iterator[Task]:
+            wanted = set(state.numbers(RunState.QUEUED, RunState.WAITING, *again))
+            left = _tasks_again(compose, plan_lines(self.layout, wanted), starter, state)
+            return self._with_warm_up(starter, left)
+
+        def point_again(number: int) -> Point:
+            return next(compose(plan_lines(self.layout, {number})))
+
+        before = dict(state.started)
+        scheduler, lanes = self._scheduler(state, make_watcher, tasks, point_again=point_again, verdicts=verdicts)
+        for number, verdict in verdicts.items():
+            if verdict.fate is Fate.RUNNING:
+                need = Need(lines[number].get("cpus", 1), lines[number].get("memory"))
+                task = Task(number=number, name=lines[number]["name"], need=need, attempt=before[number].attempt)
+                scheduler.adopt(task, OrphanHandle(self._run_layout(lines[number]), before[number], verdict.keeper))
+        for number in sorted(state.unposted):
+            line = next(plan_lines(self.layout, {number}))
+            scheduler.postprocess(Task(number=number, name=line["name"]))
+        return scheduler, lanes
+
+    def _with_warm_up(self, starter: PointStarter, tasks: Iterator[Task]) -> Iterator[Task]:
+        first = next(tasks, None) if self.settings.timing else None
+        if first is not None:
+            ready: ReadyPoint = first.content
+            yield starter.warm_up(ready.point)
+            yield first
+        yield from tasks
+
+    def _run_layout(self, line: Mapping[str, Any]) -> RunLayout:
+        return RunLayout(directory_of(self.layout, line, fan_out=self.fan_out), flat=True)
+
+    def _scheduler(
+        self,
+        state: SweepState,
+        make_watcher: Callable[[SweepState], Watcher],
+        tasks: Callable[[PointStarter], Iterator[Task]],
+        *,
+        point_again: Callable[[int], Point] | None = None,
+        verdicts: Mapping[int, Verdict] | None = None,
+    ) -> tuple[Scheduler, Lanes]:
+        budget = self.settings.budget()
+        lanes = Lanes(min(budget.at_once, self.total), self.open_lane)
+        starter = PointStarter(
+            self.layout,
+            self.lookups,
+            lanes,
+            sweep_id=self.sweep_id,
+            fan_out=self.fan_out,
+            is_resumed=point_again is not None,
+            point_again=point_again,
+        )
+        journal = Journal(self.layout, state)
+        journal.write("driver", **driver_event())
+        for number, why in self.invalid.items():
+            journal.write("invalid", n=number, why=short(why))
+        for number, verdict in (verdicts or {}).items():
+            _settle(journal, number, verdict)
+        scheduler = Scheduler(
+            tasks(starter),
+            starter,
+            journal,
+            budget=budget,
+            watcher=make_watcher(state),
+            lease=self.lease,
+            max_failures=self.settings.max_failures,
+            cancel_requests=lambda: read_cancel_request(self.layout),
+            digest=lambda: write_digest(self.layout, state),
+        )
+        return scheduler, lanes
+
+
+def _tasks_again(
+    compose: Compose, lines: Iterator[dict[str, Any]], starter: PointStarter, state: SweepState
+) -> Iterator[Task]:
+    """The points that are left; each must be the one that was submitted."""
+    first, second = itertools.tee(lines)
+    for point, line in zip(compose(first), second, strict=True):
+        task = starter.task(point, state.attempts_of(point.number) + 1)
+        ready: ReadyPoint = task.content
+        if ready.prepared.science_id != line["science"]:
+            raise ConfigError(
+                f"point {point.name} is another simulation now than when the sweep was submitted",
+                [
+                    Finding(
+                        key="science_id",
+                        value=ready.prepared.science_id,
+                        rule=f"it was {line['science']}: an input, the model's program or a variable that the "
+                        "configuration reads has changed",
+                        mend="put it back, or type: rompy-hydra resume --update",
+                    )
+                ],
+            )
+        yield task
+
+
+def _settle(journal: Journal, number: int, verdict: Verdict) -> None:
+    """Write down what became of an attempt whose driver died."""
+    started = journal.state.started[number]
+    outcome = verdict.outcome
+    if verdict.fate is Fate.NEVER_BEGAN:
+        journal.write("back", n=number, a=started.attempt, why=NEVER_BEGAN)
+    elif outcome is not None:
+        fields = end_fields(number, started.attempt, outcome)
+        if started.retry is not None:
+            rules = RetrySpec.model_validate(started.retry)
+            if started.attempt < rules.attempts and rules.wants(outcome.state.value, outcome.exit_code):
+                fields["again"] = True
+        if outcome.succeeded and started.has_after:
+            fields["post"] = True
+        journal.write_end(**fields)

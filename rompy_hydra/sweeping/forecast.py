@@ -1,0 +1,87 @@
+"""What a sweep would be, for `--dry-run`."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rompy_hydra.plan.point import InvalidPoint
+from rompy_hydra.record.provenance import redact_argv
+from rompy_hydra.redaction import redact
+from rompy_hydra.sweep.invalid import InvalidPoints
+from rompy_hydra.sweep.table import cell, swept_text
+from rompy_hydra.sweeping.planning import PlannedPoint
+from rompy_hydra.units.durations import format_duration
+from rompy_hydra.units.sizes import format_memory
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What would be made and run, added up."""
+
+    is_sweep: bool = True
+    points: int = 0
+    inodes: int = 0
+    bytes: int = 0
+    core_seconds: float = 0.0
+    unlimited: int = 0
+    varies: dict[str, dict[str, None]] = field(default_factory=dict)
+    invalid: InvalidPoints = field(default_factory=InvalidPoints)
+
+    def add(self, point: PlannedPoint | InvalidPoint) -> None:
+        """One more point."""
+        self.points += 1
+        for key, value in point.swept.items():
+            values = self.varies.setdefault(key, {})
+            if len(values) <= _MOST_VALUES:
+                values[cell(redact(value, key))] = None
+        if isinstance(point, InvalidPoint):
+            self.invalid.add(point)
+            return
+        self.inodes += point.inodes + (0 if self.is_sweep else _MORE_OF_A_SINGLE_RUN)
+        self.bytes += point.bytes
+        if point.time_limit_s is None:
+            self.unlimited += 1
+        else:
+            self.core_seconds += point.need.cpus * point.time_limit_s
+
+    def lines(self) -> Iterator[str]:
+        """The sums, for a person."""
+        invalid = f", {len(self.invalid)} of them wrong" if self.invalid else ""
+        yield f"points       {self.points}{invalid}"
+        for key, values in self.varies.items():
+            shown = ", ".join(itertools.islice(values, _MOST_VALUES))
+            yield f"varies       {key}: {shown}{', …' if len(values) > _MOST_VALUES else ''}"
+        size = format_memory(self.bytes)
+        yield f"to be made   {self.inodes} files and directories, {size}, before what the runs write"
+        if self.unlimited:
+            yield f"core-hours   no bound: {self.unlimited} points have no time limit (resources.time_limit)"
+        else:
+            yield f"core-hours   at most {_hours(self.core_seconds)} (cpus × time limit)"
+
+
+_MOST_VALUES = 12
+_MORE_OF_A_SINGLE_RUN = 5  # logs/, and .hydra/ with three files
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def point_lines(point: PlannedPoint | InvalidPoint) -> Iterator[str]:
+    """One point of a dry run, for a person."""
+    swept = swept_text(redact(dict(point.swept)))
+    yield f"point {point.name}  {swept}".rstrip()
+    if isinstance(point, InvalidPoint):
+        yield "  wrong: see below"
+        return
+    parts = [f"cpus {point.need.cpus}"]
+    if point.need.memory_bytes is not None:
+        parts.append(f"memory {format_memory(point.need.memory_bytes)}")
+    if point.time_limit_s is not None:
+        parts.append(f"time limit {format_duration(point.time_limit_s)}")
+    yield f"  {point.backend}: {', '.join(parts)}"
+    yield f"  {shlex.join(redact_argv(point.argv))}"

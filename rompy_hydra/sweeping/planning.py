@@ -1,0 +1,221 @@
+"""From points to `plan.jsonl`: everything that can be known of a point, and wrong with it, before the first starts.
+
+Point  →  workflow.prepare  →  PlannedPoint  →  a line of plan.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.errors import ConfigError, Finding, RompyHydraError
+from rompy_hydra.plan.identity import marked, point_id
+from rompy_hydra.plan.point import InvalidPoint, Point
+from rompy_hydra.redaction import REDACTED, redact, redact_override
+from rompy_hydra.run.placement import says_cpus
+from rompy_hydra.sweep.invalid import InvalidPoints
+from rompy_hydra.sweep.layout import SweepLayout, check_point_directory
+from rompy_hydra.sweep.lines import dump_line, short
+from rompy_hydra.sweep.packing import Budget, Need
+from rompy_hydra.workflow import Lookups, Prepared, prepare
+
+Points = Iterator[Point | InvalidPoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPoint:
+    """What `plan.jsonl` keeps of a point."""
+
+    number: int
+    name: str
+    subdir: str | None
+    overrides: tuple[str, ...]
+    swept: Mapping[str, Any]
+    repeat: int
+    science_id: str
+    point_id: str
+    need: Need
+    time_limit_s: float | None
+    backend: str
+    inodes: int
+    bytes: int
+    argv: tuple[str, ...] = ()
+
+    def line(self) -> dict[str, Any]:
+        """The line."""
+        fields: dict[str, Any] = {"n": self.number, "name": self.name}
+        if self.subdir is not None:
+            fields["dir"] = self.subdir
+        fields |= {"overrides": list(self.overrides), "swept": dict(self.swept)}
+        if self.repeat:
+            fields["repeat"] = self.repeat
+        fields |= {"science": self.science_id, "point": self.point_id, "cpus": self.need.cpus}
+        if self.need.memory_bytes is not None:
+            fields["memory"] = self.need.memory_bytes
+        if self.time_limit_s is not None:
+            fields["limit"] = self.time_limit_s
+        if self.backend != "local":
+            fields["backend"] = self.backend
+        return fields
+
+
+def need_of(prepared: Prepared) -> Need:
+    """What a point takes of the machine."""
+    resources = prepared.resources
+    return Need(resources.cpus, resources.memory, bound=says_cpus(prepared.spec.resources, resources))
+
+
+def plan_point(point: Point, lookups: Lookups) -> tuple[PlannedPoint, Prepared]:
+    """Everything that can be known of a point before it is started; raises what is wrong with it."""
+    prepared = prepare(point.plan, lookups=lookups)
+    limits = [x for x in (prepared.spec.backend.timeout, prepared.resources.time_limit) if x is not None]
+    inputs = prepared.inputs
+    copied = sum(file.bytes for file in inputs if file.mode == "copy")
+    folders = {parent for file in (*prepared.files,) for parent in file.path.parents} - {Path()}
+    planned = PlannedPoint(
+        number=point.number,
+        name=point.name,
+        subdir=point.subdir,
+        overrides=point.overrides,
+        swept=point.swept,
+        repeat=point.repeat,
+        science_id=prepared.science_id,
+        point_id=point_identity(point, prepared),
+        need=need_of(prepared),
+        time_limit_s=min(limits) if limits else None,
+        backend=prepared.spec.backend.type,
+        inodes=4 + len(prepared.files) + len(inputs) + len(folders),
+        bytes=sum(file.size for file in prepared.files) + copied,
+        argv=prepared.program.argv,
+    )
+    return planned, prepared
+
+
+def point_identity(point: Point, prepared: Prepared) -> str:
+    """Science, the execution keys that this sweep varies, and the repeat."""
+    execution: dict[str, Any] = {}
+    if point.swept:
+        spec = prepared.spec
+        roots = tuple(point.swept)
+        named = ("model", "backend", "resources", "site", "postprocess")
+        # A group like `env` may set anything: then every execution key counts.
+        sets_all = any(root in point.plan.choices and root not in named for root in roots)
+        execution = {
+            key: value
+            for key, value in marked(spec, "execution")
+            if sets_all or any(key == root or key.startswith(f"{root}.") for root in roots)
+        }
+        if sets_all or any(root.split(".")[0] == "backend" for root in roots):
+            execution["backend.type"] = spec.backend.type
+    return point_id(prepared.science_id, execution, point.repeat)
+
+
+def check(points: Points, lookups: Lookups, budget: Budget | None) -> Iterator[PlannedPoint | InvalidPoint]:
+    """Every point as far as it can be known; what is wrong with one does not hide the others.
+
+    Without a `budget` it is a single run, which shares the machine with nobody.
+    """
+    directories: set[int] = set()
+    for point in points:
+        if isinstance(point, InvalidPoint):
+            yield point
+            continue
+        try:
+            planned, _ = plan_point(point, lookups)
+            if budget is not None:
+                _check_fits(planned, budget)
+            _check_directory(planned, directories)
+        except RompyHydraError as error:
+            wrong = error if isinstance(error, ConfigError) else ConfigError(str(error))
+            wrong.__cause__ = error
+            yield InvalidPoint(
+                number=point.number,
+                name=point.name,
+                overrides=point.overrides,
+                error=wrong,
+                swept=point.swept,
+                repeat=point.repeat,
+            )
+        else:
+            yield planned
+
+
+def _check_fits(planned: PlannedPoint, budget: Budget) -> None:
+    if (finding := budget.why_never(planned.need)) is not None:
+        raise ConfigError("a point can never start", [finding])
+
+
+def _check_directory(planned: PlannedPoint, directories: set[int]) -> None:
+    place = planned.subdir if planned.subdir is not None else planned.name
+    why = check_point_directory(place, planned.number)
+    if why is None and hash(place) in directories:
+        why = f"point {planned.number}: another point lies in '{place}' already"
+    if why is not None:
+        mend = "let hydra.sweep.subdir tell the points apart, as by ${hydra:job.num}"
+        raise ConfigError("a point has no directory of its own", [Finding("hydra.sweep.subdir", why, mend=mend)])
+    directories.add(hash(place))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What planning found."""
+
+    total: int
+    invalid: int
+    core_seconds: float | None
+    """cpus times time limit of all points; None where a point has no limit."""
+
+
+def write_plan(
+    layout: SweepLayout,
+    checked: Iterator[PlannedPoint | InvalidPoint],
+    *,
+    skip_invalid: bool,
+    tick: Callable[[int], None],
+) -> tuple[Submitted, InvalidPoints]:
+    """`plan.jsonl`, and the events that say which points are left out.
+
+    Raises `ConfigError` with every finding of every point, unless the invalid ones are to be skipped.
+    """
+    invalid = InvalidPoints()
+    total = 0
+    core_seconds: float | None = 0.0
+    with layout.plan.open("wb") as plan:
+        for point in checked:
+            total += 1
+            tick(total)
+            if isinstance(point, InvalidPoint):
+                invalid.add(point)
+                line = {"n": point.number, "name": point.name, "overrides": list(point.overrides)}
+                line |= {"swept": dict(point.swept), "invalid": short(str(point.error).splitlines()[-1])}
+            else:
+                line = point.line()
+                limit = point.time_limit_s
+                core_seconds = None if core_seconds is None or limit is None else core_seconds + limit * point.need.cpus
+            plan.write(_plan_line(layout, line))
+        plan.flush()
+        os.fsync(plan.fileno())
+    if invalid and (not skip_invalid or len(invalid) == total):
+        raise invalid.error(total)
+    return Submitted(total=total, invalid=len(invalid), core_seconds=core_seconds), invalid
+
+
+def _plan_line(layout: SweepLayout, fields: dict[str, Any]) -> bytes:
+    """A line; what is too long for one goes into a file of its own."""
+    shown = [redact_override(o) for o in fields["overrides"]]
+    fields["overrides"] = shown
+    if any(REDACTED in line for line in shown):
+        fields["redacted"] = True  # it cannot be composed again from here
+    fields["swept"] = redact(fields["swept"])
+    try:
+        return dump_line(fields)
+    except ValueError:
+        aside = layout.snapshot / "points" / f"{fields['n']}.json"
+        aside.parent.mkdir(exist_ok=True, parents=True)
+        long = {name: fields.pop(name) for name in ("overrides", "swept")}
+        aside.write_bytes(json.dumps(long).encode())
+        return dump_line({**fields, "aside": True})
