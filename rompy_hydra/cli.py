@@ -232,12 +232,13 @@ def _run(words: list[str]) -> int:
     from rompy_hydra.compose.bridge import located, to_plan
     from rompy_hydra.compose.invocation import compose_command
     from rompy_hydra.run.planner import open_executor
+    from rompy_hydra.run.plugin import executor_of
 
     composition = compose_command(args.overrides, sources, args.config_name)
     plan = to_plan(composition, cwd=Path.cwd())
     hooks = _hooks(composition)
     stream = getattr(plan.spec.backend, "stream_output", False)
-    with _signals(), open_executor(plan.spec.backend.type, stream_output=stream) as executor:
+    with _signals(), open_executor(executor_of(plan.spec.backend), stream_output=stream) as executor:
         executor.warm()  # its keeper starts while we prepare
         from rompy_hydra import workflow
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rompy_hydra.compose.sweep_plans import Sweep, SweepPlanner
     from rompy_hydra.plan.point import InvalidPoint, Point
     from rompy_hydra.sweep.layout import SweepLayout
+    from rompy_hydra.sweep.lease import Lease
     from rompy_hydra.sweep.progress import Progress
     from rompy_hydra.sweep.scheduler import Scheduler, Task
     from rompy_hydra.sweep.state import SweepState
@@ -53,7 +54,7 @@ def run_sweep(args: argparse.Namespace, sources: Sources) -> int:
     gc.freeze()
     gc.enable()
     try:
-        drive, points = _plan(sweep, layout, cwd)
+        drive, points = plan_sweep(sweep, layout, cwd)
     except BaseException:
         shutil.rmtree(layout.sweep_dir, ignore_errors=True)  # it was ours alone, and nothing of it was started
         raise
@@ -88,7 +89,8 @@ def dry_run(args: argparse.Namespace, sources: Sources) -> int:
         points = iter([Point(number=0, name=plan.run_id, overrides=plan.overrides, plan=plan)])
         where = plan.output_dir / plan.run_id
     forecast = Forecast(is_sweep=args.multirun)
-    for point in check(points, Lookups(is_shared=args.multirun and not settings.timing), budget):
+    lookups = Lookups(is_shared=args.multirun and not settings.timing)
+    for point in check(points, lookups, budget, make=False):
         forecast.add(point)
         print("\n".join(point_lines(point)))
     if args.multirun:
@@ -111,7 +113,7 @@ def _sweep_directory(sweep: Sweep, cwd: Path) -> Path:
     return cwd / output_dir / f"sweep-{composition.request.invocation}"
 
 
-def _plan(sweep: Sweep, layout: SweepLayout, cwd: Path) -> tuple[Drive, Points]:
+def plan_sweep(sweep: Sweep, layout: SweepLayout, cwd: Path) -> tuple[Drive, Points]:
     """Take the snapshot, check every point, write down what the sweep is."""
     from rompy_hydra.compose.resolvers import ENV_VARIABLE
     from rompy_hydra.record import provenance, store
@@ -376,10 +378,15 @@ def resume(words: list[str], parser_of: Parser) -> int:
     from rompy_hydra.sweep.lease import Lease
     from rompy_hydra.sweep.state import read_state
 
-    parser = parser_of("resume", "SWEEP [--retry-failed] [--take-over]")
+    parser = parser_of("resume", "SWEEP [--update] [--retry-failed] [--take-over] [--detach]")
     parser.description = "Go on with a sweep: what has ended stays, what still runs is waited for, the rest is run."
     parser.add_argument("sweep", metavar="SWEEP", help="the directory of the sweep")
     parser.add_argument("--detach", action="store_true", help="start it and return; it goes on by itself")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="compose it anew from its repositories, tell what differs, and run what is another simulation now",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run points that failed once more")
     parser.add_argument(
         "--take-over", action="store_true", help="the driver was on another machine, and nothing of it lives any more"
@@ -389,6 +396,9 @@ def resume(words: list[str], parser_of: Parser) -> int:
     description = read_description(layout)
     lease = Lease.acquire(layout, take_over=args.take_over)
     try:
+        if args.update:
+            _update(layout, description, lease)
+            description = read_description(layout)
         drive, planner = _from_description(layout, description, lease)
         state = read_state(layout, drive.total)
     except BaseException:
@@ -403,7 +413,7 @@ def resume(words: list[str], parser_of: Parser) -> int:
         from rompy_hydra.sweep.table import summary
 
         print(f"nothing is left to do: {summary(state)}  ({layout.sweep_dir})")
-        return _exit_code_of(state)
+        return EXIT_OK if state.is_good else EXIT_RUN_FAILED
     _write_error(f"{drive.total - left} points have ended, {left} are left\n")
 
     def start(watcher: Callable[[SweepState], Progress]) -> tuple[Scheduler, Lanes]:
@@ -412,8 +422,76 @@ def resume(words: list[str], parser_of: Parser) -> int:
     return _drive(drive, start, detach=args.detach)
 
 
-def _exit_code_of(state: SweepState) -> int:
-    return EXIT_OK if state.counts().get("succeeded", 0) == state.total else EXIT_RUN_FAILED
+def _update(layout: SweepLayout, description: dict[str, Any], lease: Lease) -> None:
+    """Bring a sweep up to date with its repositories."""
+    from rompy_hydra.compose.sources import Repository
+    from rompy_hydra.compose.sweep_plans import open_sweep
+    from rompy_hydra.redaction import REDACTED
+    from rompy_hydra.sweep.description import write_description
+    from rompy_hydra.sweep.journal import Journal
+    from rompy_hydra.sweep.settings import SweepSettings
+    from rompy_hydra.sweep.snapshot import take_snapshot
+    from rompy_hydra.sweep.state import read_state
+    from rompy_hydra.sweep.table import plan_lines
+    from rompy_hydra.sweeping.planning import check
+    from rompy_hydra.sweeping.updating import compare, differences, next_snapshot, write_update
+    from rompy_hydra.workflow import Lookups
+
+    state = read_state(layout, description["points"])
+    if state.started:
+        raise ConfigError(
+            f"{len(state.started)} points of the sweep {layout.sweep_dir} may still run",
+            [
+                Finding(
+                    key="--update", rule="is for a sweep of which nothing runs", mend="first resume it without --update"
+                )
+            ],
+        )
+    if any(REDACTED in line for line in description["overrides"]):
+        raise ConfigError("the sweep cannot be composed again: a credential was given on its command line")
+    planner = _from_description(layout, {**description, "linked": {}}, lease)[1]
+    originals = tuple(Repository(Path(r["conf"]), r["origin"]) for r in description["repositories"])
+    request = replace(
+        planner.request,
+        overrides=tuple(description["overrides"]),
+        sources=replace(planner.request.sources, repositories=originals),
+    )
+    sweep = open_sweep(request, cwd=planner.cwd)
+    settings = SweepSettings.of(sweep.spec)
+    lookups = Lookups(repositories=[r.conf for r in originals], is_shared=not settings.timing)
+    # Composed from a snapshot, as all that runs: else `template:` inputs would seem to have moved.
+    snapshot = take_snapshot(next_snapshot(layout), [(r.conf, r.templates) for r in originals])
+    moved = {r.templates: conf.parent / "templates" for r, conf in zip(originals, snapshot.confs, strict=True)}
+    try:
+        points = check(_with_templates_of(moved, sweep.points()), lookups, settings.budget())
+        update, overrides = compare(layout, points)
+    except BaseException:
+        shutil.rmtree(snapshot.confs[0].parents[1], ignore_errors=True)
+        raise
+    _write_error(f"{update.text()}\n")
+    before = {line["n"]: line["overrides"] for line in plan_lines(layout, set(overrides))}
+    for line in differences(
+        sorted(overrides),
+        lambda n: planner.plan(planner.composed(before[n], n), before[n]).config,
+        lambda n: sweep.planner.plan(sweep.planner.composed(overrides[n], n), overrides[n]).config,
+    ):
+        _write_error(f"  {line}\n")
+    journal = Journal(layout, state)
+    write_update(layout, update, journal)
+    journal.close()
+    write_description(
+        layout,
+        {
+            **description,
+            "repositories": [
+                {"conf": str(r.conf), "origin": r.origin, "snapshot": str(conf.relative_to(layout.sweep_dir))}
+                for r, conf in zip(originals, snapshot.confs, strict=True)
+            ],
+            "linked": {name: list(seen) for name, seen in snapshot.linked.items()},
+            "settings": settings.to_dict(),
+            "points": state.total,
+        },
+    )
 
 
 def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease: Any) -> tuple[Drive, SweepPlanner]:

@@ -28,7 +28,7 @@ from rompy_hydra.redaction import redact
 from rompy_hydra.run.command import command_key
 from rompy_hydra.run.observe import observe
 from rompy_hydra.run.planner import open_executor
-from rompy_hydra.run.plugin import seed_call
+from rompy_hydra.run.plugin import executor_of, seed_call
 from rompy_hydra.workspace.layout import run_directory
 from rompy_hydra.workspace.template import get_template
 
@@ -144,7 +144,7 @@ class ModelRun:
             target = self._target()
         backend_config = plan.spec.backend
         stream = getattr(backend_config, "stream_output", False)
-        with open_executor(backend_config.type, stream_output=stream) as executor:
+        with open_executor(executor_of(backend_config), stream_output=stream) as executor:
             self.record = workflow.run(
                 plan, executor, target=target, workspace_dir=Path(workspace_dir) if workspace_dir is not None else None
             )

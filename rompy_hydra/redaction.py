@@ -19,7 +19,8 @@ _CREDENTIAL = re.compile(
     r"(?:api|access|secret|private|signing|encryption|account|ssh|aws)[^a-z0-9]?(?:key|id[^a-z0-9]?key)s?|apikey|accesskey)(?:$|[^a-z0-9])"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_REFERENCE = re.compile(r"^\s*\$\{secret:[^}]*\}\s*$")
+_REFERENCE = re.compile(r"^\s*(['\"]?)\$\{secret:[^}]*\}\1\s*$")
+_SAYS_HOW = re.compile(r"(?:.*\.)?secrets=(?:env|file)\Z")  # a setting that says how credentials travel, and holds none
 _KEY_AND_SEPARATOR = re.compile(r"(?P<key>[A-Za-z_][\w.@/-]*)(?P<sep>\s*[=:]\s*|(?<=[\w])\s+(?=[^\s=:-]))")
 _VALUE = re.compile(r"\$\{secret:[^}]*\}|'[^']*'|\"[^\"]*\"|[^,;{}\]\s][^,;}\]\n]*")
 _WORD = re.compile(r"\$\{secret:[^}]*\}|'[^']*'|\"[^\"]*\"|[^\s'\"]+")
@@ -41,6 +42,8 @@ def redact(value: Any, key: str = "") -> Any:
         return {k: redact(v, str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [redact(v, key) for v in value]
+    if _SAYS_HOW.match(f"{key}={value}"):
+        return value
     if key and value is not None and not isinstance(value, bool) and looks_like_credential(key):
         if says_how(key, value):
             return value
@@ -57,6 +60,7 @@ def redact_text(text: str) -> str:
         is_option = text[: match.start()].endswith("--")
         credential = looks_like_credential(match["key"]) and (is_option or not spaced)
         value = (_VALUE if text.rfind("{", 0, match.start()) >= 0 else _WORD).match(text, match.end())
+        credential = credential and not (value and _SAYS_HOW.match(f"{match['key']}={value.group()}"))
         is_reference = text[: match.start()].endswith("${")  # the `secret:NAME` of a `${secret:NAME}`
         if not credential or is_reference or value is None or _REFERENCE.match(value.group()):
             out.append(text[position : match.end()])
@@ -70,6 +74,8 @@ def redact_text(text: str) -> str:
 def redact_override(override: str) -> str:
     """An override as it may be shown or saved: the whole value of a credential goes, whatever it holds."""
     key, sep, value = override.partition("=")
+    if _SAYS_HOW.match(override):
+        return override
     if sep and says_how(key, value):
         return override
     if sep and looks_like_credential(key):

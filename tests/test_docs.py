@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import docker_engine
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +57,11 @@ def write_shown_files(document: Path, directory: Path) -> None:
 
 
 def needs(command: str) -> str | None:
-    if "--cfg" in command or "model=command" in command:
+    if "--cfg" in command:
+        return None
+    if "backend=docker" in command or "runs/inside" in command:
+        return "docker"
+    if "model=command" in command:
         return None
     if "anuga" in command:
         return "anuga"
@@ -64,8 +70,15 @@ def needs(command: str) -> str | None:
 
 def cases() -> Iterator[object]:
     for document in DOCUMENTS:
-        for marker in (None, "veros", "anuga"):
-            marks = [] if marker is None else [getattr(pytest.mark, marker), pytest.mark.xdist_group(f"docs-{marker}")]
+        for marker in (None, "veros", "anuga", "docker"):
+            marks = (
+                []
+                if marker is None
+                else [
+                    getattr(pytest.mark, marker),
+                    pytest.mark.xdist_group("docker" if marker == "docker" else f"docs-{marker}"),
+                ]
+            )
             if any(needs(c) == marker for c, _ in commands(document)):
                 yield pytest.param(document, marker, id=f"{document.name}-{marker or 'quick'}", marks=marks)
 
@@ -73,6 +86,8 @@ def cases() -> Iterator[object]:
 @pytest.mark.parametrize(("document", "marker"), list(cases()))
 def test_commands_in_documents_run(document: Path, marker: str | None, tmp_path: Path) -> None:
     write_shown_files(document, tmp_path)
+    if marker == "docker":
+        docker_engine.ensure_public_name("busybox")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = 0
     for command, refused in commands(document):

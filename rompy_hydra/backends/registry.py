@@ -69,6 +69,14 @@ def plugin_names() -> list[str]:
     return sorted({entry.name for kind in ("run", "config") for entry in discovery.entries(kind)})
 
 
+def is_replaced(name: str) -> bool | None:
+    """Whether a plug-in takes the place of the built-in of that name; None for a name that is no built-in's."""
+    if name not in _BUILT_IN:
+        return None
+    found, _ = _look_up(name)
+    return found is not None and found.replaces_built_in
+
+
 def backends() -> tuple[dict[str, Backend], list[Problem]]:
     """Every backend that can be used, by name, and every plug-in that cannot."""
     usable: dict[str, Backend] = {}

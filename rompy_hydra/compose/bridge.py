@@ -69,7 +69,7 @@ def _validated(cls: type[BaseModel], plain: Mapping[str, Any], prefix: str, comp
     try:
         return cls.model_validate(plain)
     except ValidationError as error:
-        composition.findings += findings_of(error, prefix, composition)
+        composition.findings += _findings(error, prefix, composition)
     return None
 
 
@@ -96,7 +96,7 @@ def _parameters(plain: Mapping[str, Any], composition: Composition) -> dict[str,
     return checked.model_dump(mode="json") if checked is not None else {}
 
 
-def findings_of(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
+def _findings(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
     """One finding per key: the members of a union complain each for itself, their sentences are joined."""
     rules: dict[str, list[str]] = {}
     for item in error.errors(include_url=False, include_input=False):

@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import AnyNode, DictConfig, ListConfig, Node, OmegaConf, ValueNode
 from omegaconf._utils import split_key
 from omegaconf.basecontainer import BaseContainer
-from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
+from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+from omegaconf.grammar_parser import parse
 from omegaconf.grammar_visitor import GrammarVisitor
 
 from rompy_hydra.compose.tree import is_branch
@@ -45,6 +46,7 @@ LEFT_TO_OMEGACONF = frozenset(
 )
 """Resolvers that read the tree itself; they change nothing and depend on nothing else."""
 
+_ResolverContext = OmegaConfGrammarParser.InterpolationResolverContext
 _HYDRA_CONSTANTS = ("runtime.choices.", "runtime.cwd", "runtime.version", "job.name", "job.config_name")
 _HYDRA_NUMBER = ("job.num", "job.id")
 
@@ -337,9 +339,9 @@ def _resolved(leaf: Leaf) -> Any:
 
 def _foreign_resolvers(expression: Expression, known: frozenset[str]) -> Iterator[str]:
     """The calls in an expression of which nobody can say that they give the same for the same."""
-    for context in _descendants(expression.tree):
-        if not isinstance(context, OmegaConfGrammarParser.InterpolationResolverContext):
-            continue
+    calls = (c for c in _descendants(expression.tree) if isinstance(c, _ResolverContext))
+    context: Any
+    for context in calls:
         name = context.resolverName().getText()
         arguments = sequence.getText() if (sequence := context.sequence()) is not None else ""
         call = f"${{{name}:{arguments}}}"
@@ -347,7 +349,7 @@ def _foreign_resolvers(expression: Expression, known: frozenset[str]) -> Iterato
         if name == "now":
             vouched = "${" not in arguments
         if name == "hydra":
-            vouched &= arguments in _HYDRA_NUMBER or arguments.startswith(_HYDRA_CONSTANTS) and "${" not in arguments
+            vouched &= arguments in _HYDRA_NUMBER or (arguments.startswith(_HYDRA_CONSTANTS) and "${" not in arguments)
         if not vouched:
             yield call
 

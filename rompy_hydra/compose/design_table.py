@@ -83,16 +83,17 @@ class TableAxis:
             if _is_blank(cell):
                 continue
             try:
-                overrides.append(setting(column.key, cell_value(cell, column.kinds), self.parse))
+                overrides.append(setting(column.key, self._value(cell, column.kinds), self.parse))
             except NoOverrideError as error:
                 findings.append(
                     Finding(key=column.key, value=str(cell), rule=str(error), where=f"{where}, column '{column.title}'")
                 )
         return Alternative(tuple(overrides), self._name(where, cells, names, findings), where, tuple(findings))
 
-    def _name(
-        self, where: str, cells: Sequence[Any], names: dict[str, str], findings: list[Finding]
-    ) -> str | None:
+    def _value(self, cell: Any, kinds: Sequence[Any]) -> Any:
+        return _typed_cell(cell, kinds) if _is_parquet(self.path) else cell_value(cell, kinds)
+
+    def _name(self, where: str, cells: Sequence[Any], names: dict[str, str], findings: list[Finding]) -> str | None:
         if self.name_column is None or _is_blank(cell := cells[self.name_column]):
             return None
         name = str(cell)
@@ -159,13 +160,11 @@ def _wrong_column(
 # -- cells -----------------------------------------------------------------------------------------------------------
 
 
-def cell_value(cell: Any, kinds: Sequence[Any]) -> Any:
-    """What a cell means for a field that takes these kinds.
+def cell_value(cell: str, kinds: Sequence[Any]) -> Any:
+    """What a cell of text means for a field that takes these kinds.
 
     Raises `NoOverrideError` for what would be read as another number than a person sees.
     """
-    if not isinstance(cell, str):
-        return _typed_cell(cell, kinds)
     types = [kind for kind in kinds if isinstance(kind, type)]
     takes_text = any(issubclass(kind, (str, PurePath)) for kind in types)
     takes_numbers = any(issubclass(kind, (int, float)) and kind is not bool for kind in types)
@@ -197,7 +196,12 @@ def _as_written(cell: str) -> Any:
         return _BOOLEANS[cell]
     if _WHOLE.fullmatch(cell) and str(int(cell)) == cell:
         return int(cell)
-    if _NUMBER.fullmatch(cell) and (number := float(cell)) == number and not math.isinf(number) and repr(number) == cell:
+    if (
+        _NUMBER.fullmatch(cell)
+        and (number := float(cell)) == number
+        and not math.isinf(number)
+        and repr(number) == cell
+    ):
         return number
     return cell
 
@@ -206,7 +210,9 @@ def _typed_cell(cell: Any, kinds: Sequence[Any]) -> Any:
     """A cell that has a type already (Parquet)."""
     types = [kind for kind in kinds if isinstance(kind, type)]
     if isinstance(cell, (bool, int, float)):
-        is_text = any(issubclass(k, (str, PurePath)) for k in types) and not any(issubclass(k, (int, float)) for k in types)
+        is_text = any(issubclass(k, (str, PurePath)) for k in types) and not any(
+            issubclass(k, (int, float)) for k in types
+        )
         return str(cell) if is_text else cell
     if isinstance(cell, (list, tuple)):
         return [_typed_cell(item, ()) for item in cell]
@@ -215,6 +221,10 @@ def _typed_cell(cell: Any, kinds: Sequence[Any]) -> Any:
     if cell is None or isinstance(cell, str):
         return cell
     return cell.isoformat() if hasattr(cell, "isoformat") else str(cell)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in _PARQUET
 
 
 def _is_blank(cell: Any) -> bool:
@@ -229,16 +239,18 @@ def _header(path: Path, spec: TableSpec) -> list[str]:
         near = [p.name for p in path.parent.glob("*") if p.is_file()] if path.parent.is_dir() else []
         finding = Finding(key="sweep.table", value=spec.file, rule="no such file", mend=did_you_mean(path.name, near))
         raise ConfigError(f"the table {path} does not exist", [finding])
-    if path.suffix.lower() in _PARQUET:
+    if _is_parquet(path):
         return [str(name) for name in _parquet(path).schema_arrow.names]
     for cells in _csv_rows(path):
         return [title.strip() for title in cells[1]]
-    raise ConfigError(f"the table {path} is empty", [Finding(key="sweep.table", value=spec.file, rule="holds no header")])
+    raise ConfigError(
+        f"the table {path} is empty", [Finding(key="sweep.table", value=spec.file, rule="holds no header")]
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
     """(where, cells) of every row below the header."""
-    if path.suffix.lower() in _PARQUET:
+    if _is_parquet(path):
         yield from _parquet_rows(path)
         return
     rows = _csv_rows(path)
@@ -265,7 +277,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
     except ImportError:
         raise MissingToolError(
             f"reading {path.name} needs pyarrow, which is not installed; type: pip install 'rompy-hydra[tables]',"

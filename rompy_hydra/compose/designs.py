@@ -3,7 +3,7 @@
     a=1,2  b=range(1,5)  model=glob(*)     axes of the command line, in the order of Hydra's own sweeper
     sweep.zip=[a,b]                        axes that vary together
     sweep.table / .samples / .design       parts from a file or a space; before the axes of the command line
-    sweep.repeats                          the whole design again, outermost: a machine that drifts drifts for all points
+    sweep.repeats                          the whole design again, outermost: what drifts, drifts for all points
     sweep.exclude                          conditions over composed values (`exclude` in `sweep_plans`)
 
 The product is taken, the last axis varies fastest.  Everything is a stream: a product is never made, a range never
@@ -21,7 +21,6 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from hydra.core.override_parser.types import (
-    IntervalSweep,
     Override,
     OverrideType,
     Quote,
@@ -30,6 +29,7 @@ from hydra.core.override_parser.types import (
     ValueType,
 )
 from hydra.errors import HydraException
+from pydantic import ValidationError
 
 from rompy_hydra.compose.typed_text import typed_choices
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
@@ -232,12 +232,14 @@ def grammar_axis(override: Override, parse: Parse) -> Axis:
     value = override.value()
     if override.is_hydra_override():
         raise _wrong(override, "Hydra's own keys cannot be swept", "use a key of your own below vars")
-    if isinstance(value, RangeSweep) and not value.shuffle and override.type is not OverrideType.DEL:
-        axis = Ranged(override)
-        if next(iter(axis), None) is not None:
-            return axis
     texts = typed_choices(line) if override.value_type is ValueType.SIMPLE_CHOICE_SWEEP else None
     try:
+        if (
+            isinstance(value, RangeSweep)
+            and not value.shuffle
+            and next(iter(axis := Ranged(override)), None) is not None
+        ):
+            return axis
         values = texts if texts is not None else list(override.sweep_string_iterator())
         listed = tuple(Alternative((parse(f"{key}={text}"),)) for text in values)
     except (HydraException, ValueError) as error:
@@ -399,8 +401,7 @@ class _Maker:
     # -- the command line --------------------------------------------------------------------------------------------
 
     def _add_interval(self, override: Override, dimensions: dict[str, Dimension]) -> None:
-        interval = override.value()
-        assert isinstance(interval, IntervalSweep)
+        interval: Any = override.value()  # an IntervalSweep; whole numbers if `int(interval(…))` was asked for
         if self.spec.samples.n is None:
             self.findings += _wrong(
                 override, "an interval is no list of points", "add sweep.samples.n=NUMBER to draw from it"
@@ -414,10 +415,8 @@ class _Maker:
                 type="int" if whole else "float",
                 scale="log" if "log" in interval.tags else "linear",
             )
-        except ValueError as error:
-            details: Any = error
-            rule = details.errors()[0]["msg"] if hasattr(details, "errors") else str(error)
-            self.findings += _wrong(override, rule).findings
+        except ValidationError as error:
+            self.findings += _wrong(override, error.errors(include_url=False)[0]["msg"]).findings
 
     def _zip(self, slots: dict[str, Override | Axis]) -> dict[str, Override | Axis]:
         swept = {key: slot for key, slot in slots.items() if not isinstance(slot, Override)}
@@ -457,7 +456,9 @@ class _Maker:
         for number, part in enumerate(parts):
             place = f"{where}.{number}"
             if part.grid is not None:
-                axes += [axis for key, values in part.grid.items() if (axis := self._values(key, values, f"{place}.grid"))]
+                axes += [
+                    axis for key, values in part.grid.items() if (axis := self._values(key, values, f"{place}.grid"))
+                ]
             elif part.zip is not None:
                 axes += self._zipped_part(part.zip, f"{place}.zip")
             elif part.table is not None:

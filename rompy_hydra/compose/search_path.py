@@ -141,11 +141,11 @@ def build_search_path(sources: Sources) -> ConfigSearchPathImpl:
     search_path.append("hydra", "pkg://hydra.conf")
     for number, repository in enumerate(sources.users):
         search_path.append(f"user{number or ''}", f"{RepositorySource.scheme()}://{repository.conf}")
-    search_path.append("main", f"{RepositorySource.scheme()}://{sources.packaged.conf}")
-    search_path.append(PREFIX, f"{PackagedSource.scheme()}://{sources.packaged.conf}")
     if plugin_names():
         plugins.register(PluginSource)
-        search_path.append("plugins", f"{PluginSource.scheme()}://")
+        search_path.append("plugins", f"{PluginSource.scheme()}://")  # first: one that replaces a built-in has its name
+    search_path.append("main", f"{RepositorySource.scheme()}://{sources.packaged.conf}")
+    search_path.append(PREFIX, f"{PackagedSource.scheme()}://{sources.packaged.conf}")
     for plugin in plugins.discover(SearchPathPlugin):
         maker: Any = plugin
         maker().manipulate_search_path(search_path)

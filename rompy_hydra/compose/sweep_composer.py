@@ -101,6 +101,22 @@ class Counts:
         """Points that were sound and yet needed a composition of their own."""
         return self.aside.total()
 
+    def is_refused_after_all(self, point: ComposedPoint) -> None:
+        """A point that could be composed, but is no valid one."""
+        if point.base is not None:
+            self.fast -= 1
+        elif point.reason is not None:
+            self.aside[point.reason] -= 1
+            self.aside += Counter()  # without zeros
+        else:
+            return
+        self.refused += 1
+
+    def is_aside_after_all(self, reason: str) -> None:
+        """A point that came the fast way, and could not be made a plan on it."""
+        self.fast -= 1
+        self.aside[reason] += 1
+
 
 @dataclass(slots=True)
 class ComposedPoint:
@@ -117,6 +133,7 @@ class ComposedPoint:
     is_complete: bool = True  # no `???` in it
     composed: Composed | None = None
     error: Exception | None = None
+    reason: str | None = None  # why it was composed alone, if nothing was wrong with it
 
     @property
     def config(self) -> dict[Any, Any]:
@@ -153,8 +170,8 @@ class SweepComposer:
     """Composes points; what it keeps does not grow with their number.
 
     `deciding_keys` are those whose value decides how others are read: to change one makes another base.
-    `takes_text(composed, key)` says whether a field wants the characters that were typed.  `binds_hydra`: `${hydra:KEY}`
-    reads Hydra's part of the composition.
+    `takes_text(composed, key)` says whether a field wants the characters that were typed.  With `binds_hydra`,
+    `${hydra:KEY}` reads Hydra's part of the composition.
     """
 
     def __init__(
@@ -207,7 +224,7 @@ class SweepComposer:
             self.counts.aside[reason] += 1
         else:
             self.counts.refused += 1
-        return ComposedPoint(number, parsed, composed=composed)
+        return ComposedPoint(number, parsed, composed=composed, reason=reason if composed.is_sound else None)
 
     # -- the fast way ------------------------------------------------------------------------------------------------
 
@@ -264,9 +281,7 @@ class SweepComposer:
             return _Role.ADDS
         return _Role.SHAPES
 
-    def _shaped_base(
-        self, parsed: tuple[Override, ...], roles: Sequence[_Role], base: Base, number: int
-    ) -> Base:
+    def _shaped_base(self, parsed: tuple[Override, ...], roles: Sequence[_Role], base: Base, number: int) -> Base:
         shape = tuple(
             (role, o.key_or_group if role in (_Role.SETS, _Role.ADDS) else o.input_line)
             for o, role in zip(parsed, roles, strict=True)

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from rompy_hydra.compose.bridge import findings_of, to_plan
+from rompy_hydra.compose.bridge import to_plan
+from rompy_hydra.compose.compiled_tree import concatenation
 from rompy_hydra.compose.composer import Composition, Request, compose_with, open_loader, wrong
 from rompy_hydra.compose.design_samples import samples_axis
 from rompy_hydra.compose.design_table import table_axis
-from rompy_hydra.compose.compiled_tree import concatenation
 from rompy_hydra.compose.designs import Axis, Design, Draft, grammar_axis, make_design
 from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
 from rompy_hydra.compose.staged_loader import StagedLoader
@@ -39,7 +39,6 @@ from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.plan.sweep_spec import SamplesSpec, SweepSpec, TableSpec
 from rompy_hydra.redaction import redact, redact_override
-from rompy_hydra.workspace.template import Templates
 
 _SUBDIR = "hydra.sweep.subdir"
 _OF_THE_SWEEP = re.compile(r"(?:\+{0,2}|~)sweep\.")
@@ -77,7 +76,7 @@ class _Shared:
     subdir: str | None
     parts: dict[str, BaseModel] = field(default_factory=dict)  # validated, of the base's own content
     parameters: dict[str, Any] | None = None
-    shown: dict[str, Any] = field(default_factory=dict)  # free of credentials
+    shown: dict[str, Any] = field(default_factory=dict)  # the base's own content, free of credentials
 
 
 class SweepPlanner:
@@ -134,11 +133,29 @@ class SweepPlanner:
 
     def plan(self, point: ComposedPoint, lines: Sequence[str]) -> RunPlan:
         """Its plan.  Raises `ConfigError` with every finding."""
-        if point.base is not None and (plan := self._fast_plan(point, lines)) is not None:
-            return plan
+        reason = None
+        if point.base is not None:
+            reason = self._shared(point).reason or "the configuration has a shape of its own"
+            if self._shared(point).reason is None and (plan := self._fast_plan(point, lines)) is not None:
+                return plan
+        try:
+            plan = self._plan_alone(point, lines)
+        except ConfigError:
+            self.counts.is_refused_after_all(point)
+            raise
+        if reason is not None:
+            self.counts.is_aside_after_all(reason)
+        return plan
+
+    def _plan_alone(self, point: ComposedPoint, lines: Sequence[str]) -> RunPlan:
         composed = point.composed
-        composition = composed.composition if isinstance(composed, _Composed) else self.compose(lines, point.number)
-        return replace_hydra_files(to_plan(composition, cwd=self.cwd))
+        if isinstance(composed, _Composed):
+            composition = composed.composition
+        else:
+            self.counts.compositions += 1
+            composition = self.compose(lines, point.number)
+        # a point has no `.hydra/` of its own: the sweep has one
+        return to_plan(composition, cwd=self.cwd).model_copy(update={"hydra_files": {}})
 
     def subdir(self, point: ComposedPoint, lines: Sequence[str]) -> str | None:
         """`hydra.sweep.subdir` where somebody chose one.  Raises `ConfigError` where it cannot be resolved."""
@@ -209,9 +226,11 @@ class SweepPlanner:
         assert base is not None
         assert plain is not None
         shared = self._shared(point)
-        if shared.reason is not None or not point.is_complete:
+        if not point.is_complete:
             return None
         own = base.tree.plain
+        if not shared.shown:
+            shared.shown = redact(own)
         try:
             spec = RunSpec.model_validate(
                 {k: shared.parts.get(k, v) if v is own.get(k) else v for k, v in plain.items()}
@@ -236,7 +255,7 @@ class SweepPlanner:
             parameters=parameters,
             template_directory=template.directory if template else None,
             config={
-                **{k: self._shown(k, v, own, shared) for k, v in plain.items()},
+                **_shown(plain, own, shared.shown),
                 "run_id": spec.run_id,
                 "output_dir": str(output_dir),
                 "env_vars": redact(variables, "env_vars"),
@@ -260,14 +279,6 @@ class SweepPlanner:
             shared.parameters = parameters
         return parameters
 
-    @staticmethod
-    def _shown(key: str, value: Any, own: Mapping[Any, Any], shared: _Shared) -> Any:
-        if value is not own.get(key):
-            return redact(value, key)
-        if key not in shared.shown:
-            shared.shown[key] = redact(value, key)
-        return shared.shown[key]
-
     def _shown_override(self, line: str) -> str:
         shown = self._shown_overrides.get(line)
         if shown is None:
@@ -277,9 +288,18 @@ class SweepPlanner:
         return shown
 
 
-def replace_hydra_files(plan: RunPlan) -> RunPlan:
-    """A point has no `.hydra/` of its own: the sweep has one."""
-    return plan.model_copy(update={"hydra_files": {}}) if plan.hydra_files else plan
+def _shown(content: Mapping[Any, Any], own: Mapping[Any, Any], shown: Mapping[Any, Any]) -> dict[Any, Any]:
+    """`redact(content)`, where `shown` is `redact(own)`: what is the same is not looked at again."""
+    out = {}
+    for key, value in content.items():
+        before = own.get(key)
+        if value is before and key in own:
+            out[key] = shown[key]
+        elif isinstance(value, dict) and isinstance(before, dict):
+            out[key] = _shown(value, before, shown[key])
+        else:
+            out[key] = redact(value, str(key))
+    return out
 
 
 def plan_points(
@@ -289,9 +309,11 @@ def plan_points(
     conditions = [Condition(text) for text in exclude]
     number = 0
     for entry in drafts:
-        draft = entry if isinstance(entry, Draft) else Draft(tuple(planner.loader.parse(line) for line in entry))
-        lines = tuple(override.input_line or "" for override in draft.overrides)
-        composed = planner.composed(draft.overrides, number)
+        draft = entry if isinstance(entry, Draft) else Draft(())
+        asked: Sequence[str | Override] = draft.overrides if isinstance(entry, Draft) else entry
+        lines = tuple(o if isinstance(o, str) else o.input_line or "" for o in asked)
+        composed = planner.composed(asked, number)
+        about: dict[str, Any] = {"name": draft.name or str(number), "swept": draft.swept, "repeat": draft.repeat}
         try:
             if conditions and _is_left_out(planner.plain(composed), composed.choices, conditions):
                 continue
@@ -300,24 +322,10 @@ def plan_points(
             plan = planner.plan(composed, lines)
             subdir = planner.subdir(composed, lines)
         except ConfigError as error:
-            yield InvalidPoint(
-                number=number,
-                name=draft.name or str(number),
-                overrides=tuple(map(redact_override, lines)),
-                error=_placed(error, draft),
-                swept=draft.swept,
-                repeat=draft.repeat,
-            )
+            overrides = tuple(map(redact_override, lines))
+            yield InvalidPoint(number=number, overrides=overrides, error=_placed(error, draft), **about)
         else:
-            yield Point(
-                number=number,
-                name=draft.name or str(number),
-                overrides=plan.overrides,
-                plan=plan,
-                swept=draft.swept,
-                repeat=draft.repeat,
-                subdir=subdir,
-            )
+            yield Point(number=number, overrides=plan.overrides, plan=plan, subdir=subdir, **about)
         number += 1
 
 
@@ -445,7 +453,20 @@ def _sweep_spec(composition: Composition) -> SweepSpec:
     try:
         return SweepSpec.model_validate(plain)
     except ValidationError as error:
-        raise wrong(findings_of(error, "sweep.", composition)) from None
+        raise wrong(_findings_of_the_spec(error, composition)) from None
+
+
+def _findings_of_the_spec(error: ValidationError, composition: Composition) -> list[Finding]:
+    """One finding for each key; the members of a union complain each for itself."""
+    rules: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        # `list[any]` and `str` in a location are members of a union and no keys
+        parts = [str(part) for part in item["loc"] if part != "str" and not str(part).startswith("list[")]
+        rules.setdefault(".".join(["sweep", *parts]), []).append(item["msg"].removeprefix("Value error, "))
+    return [
+        Finding(key=key, rule="; or ".join(dict.fromkeys(messages)), where=composition.provenance.origin(key).where)
+        for key, messages in rules.items()
+    ]
 
 
 class _Parts:
@@ -494,7 +515,9 @@ class _Parts:
             if found is None and isinstance(node, DictConfig) and is_branch(node) and not OmegaConf.is_struct(node):
                 return None
             if found is None:
-                known = [*leaves(config), *self._groups()] if depth or "." in key else [*map(str, config), *self._groups()]
+                known = (
+                    [*leaves(config), *self._groups()] if depth or "." in key else [*map(str, config), *self._groups()]
+                )
                 parent = ".".join(parts[:depth])
                 rule = f"there is no {'key' if depth else 'group or key'} '{part}'" + (f" in {parent}" if depth else "")
                 return Finding(key=key, rule=rule, mend=did_you_mean(key, known))

@@ -4,10 +4,11 @@ and nowhere else.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 
 def children(container: Any) -> Iterator[tuple[str | int, Any]]:
@@ -68,3 +69,33 @@ def put_below(config: DictConfig, key: str, part: DictConfig) -> None:
     root = DictConfig({})
     root.__dict__["_content"] = {**config.__dict__["_content"], key: part}
     part._set_parent(root)
+
+
+def copied(node: Any, parent: Any = None) -> Any:
+    """A copy of a node and all below it, as `copy.deepcopy` makes it, several times faster.
+
+    (That one asks every node, flag and type how it wants to be copied.)
+    """
+    copy = object.__new__(type(node))
+    state = copy.__dict__
+    state.update(node.__dict__)
+    state["_metadata"] = _copied_metadata(node._metadata)
+    state["_parent"] = parent
+    state["_flags_cache"] = None
+    content = state.get("_content")
+    if isinstance(content, dict):
+        state["_content"] = {key: copied(child, copy) for key, child in content.items()}
+    elif isinstance(content, list):
+        state["_content"] = [copied(child, copy) for child in content]
+    elif isinstance(content, Node):  # a union of types
+        state["_content"] = copied(content, copy)
+    return copy
+
+
+def _copied_metadata(metadata: Any) -> Any:
+    copy = object.__new__(type(metadata))
+    state = copy.__dict__
+    state.update(metadata.__dict__)
+    state["flags"] = dict(metadata.flags)
+    state["resolver_cache"] = defaultdict(dict, {name: dict(seen) for name, seen in metadata.resolver_cache.items()})
+    return copy

@@ -15,6 +15,7 @@ from typing import Any
 Lookup = Callable[[str], Any]
 """The value of a dotted key; raises `KeyError` if there is none."""
 
+_Value = Callable[[Lookup], Any]
 _CONSTANTS = {"null": None, "true": True, "false": False}
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -82,11 +83,12 @@ def _dotted(node: ast.expr) -> str | None:
     return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
 
 
-def _compiled(node: ast.expr) -> Lookup | Callable[[Lookup], Any]:
+def _compiled(node: ast.expr) -> _Value:
     key = _dotted(node)
     if key is not None:
         if key in _CONSTANTS:
-            return lambda _, value=_CONSTANTS[key]: value  # type: ignore[misc]
+            value = _CONSTANTS[key]
+            return lambda _: value
         return lambda lookup: lookup(key)
     match node:
         case ast.Constant(value=str() | int() | float() as constant):
@@ -96,12 +98,10 @@ def _compiled(node: ast.expr) -> Lookup | Callable[[Lookup], Any]:
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             members = [_compiled(element) for element in elements]
             return lambda lookup: [member(lookup) for member in members]
-        case ast.BoolOp(op=ast.And(), values=values):
-            parts = [_compiled(value) for value in values]
-            return lambda lookup: all(part(lookup) for part in parts)
-        case ast.BoolOp(values=values):
-            parts = [_compiled(value) for value in values]
-            return lambda lookup: any(part(lookup) for part in parts)
+        case ast.BoolOp(op=sign, values=values):
+            parts = [_compiled(part) for part in values]
+            together = all if isinstance(sign, ast.And) else any
+            return lambda lookup: together(part(lookup) for part in parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             inner = _compiled(operand)
             return lambda lookup: not inner(lookup)
@@ -114,7 +114,7 @@ def _compiled(node: ast.expr) -> Lookup | Callable[[Lookup], Any]:
     raise ConditionError(f"'{ast.unparse(node)}' cannot stand in a condition")
 
 
-def _calculated(function: Callable[..., Any], parts: list[Callable[[Lookup], Any]]) -> Callable[[Lookup], Any]:
+def _calculated(function: Callable[..., Any], parts: list[_Value]) -> _Value:
     def value(lookup: Lookup) -> Any:
         numbers = [part(lookup) for part in parts]
         return None if None in numbers else function(*numbers)
@@ -137,9 +137,7 @@ def _comparison(op: ast.cmpop) -> Callable[[Any, Any], Any]:
     return others[type(op)]
 
 
-def _compared(
-    parts: list[Callable[[Lookup], Any]], comparisons: list[Callable[[Any, Any], Any]]
-) -> Callable[[Lookup], Any]:
+def _compared(parts: list[_Value], comparisons: list[Callable[[Any, Any], Any]]) -> _Value:
     def holds(lookup: Lookup) -> bool:
         left = parts[0](lookup)
         for part, compare in zip(parts[1:], comparisons, strict=True):

@@ -160,7 +160,9 @@ class SweepSpec(_Part):
     """The points of a sweep and how they are driven."""
 
     design: list[DesignPart] = Field(
-        default_factory=list, description="Parts whose product is taken, the last varies fastest.", json_schema_extra=_mark()
+        default_factory=list,
+        description="Parts whose product is taken, the last varies fastest.",
+        json_schema_extra=_mark(),
     )
     zip: Annotated[list[Keys], BeforeValidator(_groups_of_keys)] = Field(
         default_factory=list,

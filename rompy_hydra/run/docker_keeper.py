@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import suppress
@@ -247,8 +248,10 @@ class ContainerAttempt(Attempt):
             limit = self._job["memory_bytes"]
             given = f" of {human_bytes(limit)}" if limit is not None else ""
             return Verdict(RunState.OUT_OF_MEMORY, f"the engine saw it above its memory{given}: {reason}")
-        if self._box is not None and self._box.was_silent and outcome["exit_code"] in (0, 2, 130, 137, 143, 255):
-            reason += "; the engine was away meanwhile, so perhaps its restart ended the container"
+        # Our own signals come with a verdict, so one that is seen here is somebody else's.
+        was_silent = self._box is not None and self._box.was_silent
+        if was_silent or outcome["exit_code"] in (128 + signal.SIGKILL, 128 + signal.SIGTERM):
+            reason += "; it was not us who ended it: somebody stopped the container, or its engine went away"
         return Verdict(RunState.FAILED, _explained(reason, outcome["exit_code"], self._job["argv"], self._logs))
 
     def _run_check(self, argv: list[str], log: str, timeout_s: float) -> Verdict | int:
@@ -286,14 +289,24 @@ class ContainerAttempt(Attempt):
 
     # ---- record
 
+    def _finish(self, outcome: dict[str, Any]) -> None:
+        super()._finish(outcome)
+        deadline = time.monotonic() + _SILENCE_PATIENCE_S
+        while self._box is not None and self._box.is_left_behind and time.monotonic() < deadline:
+            self._keeper.turn(1.0)  # the engine was away when it should have removed the container
+            with suppress(EngineError):
+                self._box.remove()
+
     def _write_last(self, record: dict[str, Any]) -> str | None:
         box = self._box
         failed = super()._write_last(record)
         if box is not None and failed is None:  # only now: until the end is recorded the engine must keep it
             has_run = self._has_started and (box.facts.get("State") or {}).get("Status") != "created"
             if not box.gave_up and (self._settings["remove"] or not has_run):
-                with suppress(RompyHydraError):  # the engine is away: the next `status` finds it by its label
+                try:
                     box.remove()
+                except EngineError as error:
+                    box.is_left_behind = error.is_silent
             with suppress(OSError):
                 os.unlink(os.path.join(self._job["run_dir"], JOB_FILE))
         if box is not None:
@@ -309,21 +322,20 @@ class Box:
         self.name = name
         self.facts: dict[str, Any] = {}
         self.is_over = False
+        self.is_left_behind = False
         self.was_silent = False
         self.gave_up = ""
         self.notes: list[str] = []
         self.due = math.inf
         self._engine = engine
         self._keeper = keeper
-        self._logs = logs
+        self._logs = LogFiles(logs)
         self._stream: Stream | None = None
-        self._frames = Frames(self._write)
-        self._written = dict.fromkeys(logs, 0)
-        self._skip = dict.fromkeys(logs, 0)
-        self._lost_bytes = 0
+        self._frames = Frames(self._logs.write)
         self._pause_s = 0.002
         self._silent_since: float | None = None
         self._is_stopped = False
+        self._has_followed = False
 
     # ---- start
 
@@ -344,14 +356,13 @@ class Box:
         self.id = container
         try:
             self.facts = self._engine.inspect(container) or {}
+            if (self.facts.get("State") or {}).get("Status") == "created":
+                self.is_over = True
+                return
+            self._follow()
         except EngineError:  # `look` has patience with it
             self.was_silent = True
             self.due = time.monotonic()
-            return
-        if (self.facts.get("State") or {}).get("Status") == "created":
-            self.is_over = True
-            return
-        self._follow()
 
     def _listen(self, stream: Stream) -> None:
         self._stream = stream
@@ -360,10 +371,9 @@ class Box:
 
     def _follow(self) -> None:
         """From the engine's log, from its first byte on: what we have already is skipped."""
-        self._frames = Frames(self._write)
-        sizes = {number: os.fstat(fd).st_size for number, fd in self._logs.items()}
-        self._skip = {number: size - self._lost_bytes for number, size in sizes.items()}
-        self._written = dict.fromkeys(self._logs, 0)
+        self._has_followed = True
+        self._frames = Frames(self._logs.write)
+        self._logs.start_over()
         self._listen(self._engine.follow_logs(self.id))
 
     # ---- output
@@ -379,21 +389,6 @@ class Box:
                 self._hang_up()
                 return
             self._frames.feed(chunk)
-
-    def _write(self, number: int, data: memoryview) -> None:
-        skip = min(self._skip.get(number, 0), len(data))
-        if skip:
-            self._skip[number] -= skip
-            data = data[skip:]
-        fd = self._logs.get(number)
-        while data and fd is not None:
-            try:
-                data = data[os.write(fd, data) :]
-            except OSError as error:
-                self._lost_bytes += len(data)
-                if self._lost_bytes == len(data):
-                    self.notes.append(f"part of its output is lost: a log could not be written: {error.strerror}")
-                return
 
     def _hang_up(self) -> None:
         """The stream is at its end: so is the container, or the engine."""
@@ -480,9 +475,17 @@ class Box:
 
     def finish(self) -> None:
         """Take in the rest of its output."""
-        if self._stream is None and self.was_silent and not self.gave_up and self.facts.get("Config"):
+        self._drain()
+        is_known = not self.gave_up and bool(self.facts.get("Config"))
+        # A log that is followed can lose its last words; on a disk that was full there may be room again.
+        if is_known and (self.was_silent or self._has_followed or self._logs.complaint):
             with suppress(EngineError):
                 self._follow()
+                self._drain()
+        if self._logs.complaint:
+            self.notes.append(f"part of its output is lost: {self._logs.complaint}")
+
+    def _drain(self) -> None:
         deadline = time.monotonic() + _REST_OF_THE_OUTPUT_S
         while self._stream is not None and time.monotonic() < deadline:
             self._keeper.turn(1.0)
@@ -493,13 +496,49 @@ class Box:
         if self.id:
             self._engine.remove(self.id)
             self.id = ""
+            self.is_left_behind = False
 
     def close(self) -> None:
         """Let go of stream and logs."""
         self._hang_up()
-        for fd in self._logs.values():
+        self._logs.close()
+
+
+class LogFiles:
+    """Where the output goes: what a file holds is always the beginning of what was written to its stream."""
+
+    def __init__(self, fds: dict[int, int]) -> None:
+        self.complaint = ""
+        self._fds = fds
+        places = {number: (os.fstat(fd).st_dev, os.fstat(fd).st_ino) for number, fd in fds.items()}
+        self._place = {number: list(places.values()).index(place) for number, place in places.items()}
+        self._skip = dict.fromkeys(self._place.values(), 0)
+
+    def start_over(self) -> None:
+        """The streams come again from their first byte: what is in the files is passed over."""
+        self.complaint = ""
+        self._skip = {self._place[number]: os.fstat(fd).st_size for number, fd in self._fds.items()}
+
+    def write(self, number: int, data: memoryview) -> None:
+        """Append to the file of a stream; after a failure nothing more, so that nothing is missing in between."""
+        place = self._place.get(number)
+        if place is None or self.complaint:
+            return
+        skipped = min(self._skip[place], len(data))
+        self._skip[place] -= skipped
+        data = data[skipped:]
+        try:
+            while data:
+                data = data[os.write(self._fds[number], data) :]
+        except OSError as error:
+            self.complaint = f"a log could not be written: {error.strerror}"
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self._fds.values():
             os.close(fd)
-        self._logs = {}
+        self._fds = {}
+        self._place = {}
 
 
 class Frames:

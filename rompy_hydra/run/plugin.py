@@ -50,10 +50,9 @@ def seed_backend(config: BaseBackendConfig) -> Any:
     return None if found in seed_backends.OURS else found
 
 
-def describe(config: BaseBackendConfig) -> str:
-    """What a dry run can say of a seed-style backend."""
-    name = _name(seed_backend(config))
-    return f"opaque: {name}.run(model_run, config) decides what is started"
+def executor_of(config: BaseBackendConfig) -> str:
+    """The type whose executor runs a configuration: its own, or local for the class of a plug-in."""
+    return config.type if seed_backend(config) is None else "local"
 
 
 class SeedBackendCall:

@@ -27,7 +27,7 @@ class InvalidPoints:
     def add(self, point: InvalidPoint) -> None:
         """One more invalid point."""
         self._count += 1
-        self._reasons[point.number] = str(next(iter(point.error.findings), point.error.headline)).splitlines()[0]
+        self._reasons[point.number] = why_invalid(point)
         self._only_tools_are_missing &= isinstance(point.error.__cause__, MissingToolError)
         for finding in point.error.findings or (Finding(key="", rule=point.error.headline),):
             if finding in self._findings:
@@ -55,6 +55,11 @@ class InvalidPoints:
         if self._only_tools_are_missing:
             error.exit_code = MissingToolError.exit_code
         return error
+
+
+def why_invalid(point: InvalidPoint) -> str:
+    """The first thing that is wrong with a point, on one line."""
+    return str(next(iter(point.error.findings), point.error.headline)).splitlines()[0]
 
 
 class _Points:

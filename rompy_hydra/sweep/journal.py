@@ -7,6 +7,7 @@
                     {"t": …, "e": "end", "n": 12, "a": 1, "state": …}
                     {"t": …, "e": "post", "n": 12, "ok": …}          its postprocessor has ended
                     {"t": …, "e": "invalid", "n": 12, "why": …}      it cannot run and was left out
+                    {"t": …, "e": "changed", "n": 12}                it is another simulation now, and waits again
                     {"t": …, "e": "stop", "why": …}                  the driver left
 
 A line takes at most 4 KB.  A line that a killed driver or a full disk tore is passed over: what it would have told had

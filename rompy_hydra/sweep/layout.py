@@ -72,6 +72,11 @@ class SweepLayout:
         return self.sweep_dir / "snapshot"
 
     @property
+    def aside(self) -> Path:
+        """Points whose lines would be too long."""
+        return self.snapshot / "points"
+
+    @property
     def hydra(self) -> Path:
         """The composed configuration as Hydra users expect it."""
         return self.sweep_dir / ".hydra"

@@ -8,7 +8,7 @@ this token), by the keeper's life, and by the logs, which a keeper opens before 
 | ended | | | *ended*: the record holds the outcome |
 | running | alive | | *running*: wait for it |
 | none, or queued | alive | | *running*: wait for it, then look again |
-| queued or running | dead | | as `run.observe` says: it never began, or it is *lost* |
+| queued or running | dead | | as `run.observe` says: it never began, it is *lost*, or goes on (a container) |
 | none | dead | there | *lost*: it began, and whoever watched it is gone; what is left of it is ended |
 | none | dead | none | *never began*: it may be started as if nothing had been |
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -35,6 +36,7 @@ from rompy_hydra.sweep.state import Started
 from rompy_hydra.workspace.layout import RunLayout
 
 NEVER_BEGAN = "it was not started before its driver ended"
+_ASK_EVERY_S = 1.0
 
 
 class Fate(Enum):
@@ -135,6 +137,7 @@ class OrphanHandle:
         self._started = started
         self._keeper = keeper
         self._outcome: Outcome | None = None
+        self._due = 0.0
         self._pidfd = -1
         if keeper is not None:
             with contextlib.suppress(OSError, AttributeError):  # gone this moment, or an old kernel: it is polled
@@ -151,15 +154,18 @@ class OrphanHandle:
 
     def take_news(self, timeout_s: float | None = 0) -> None:  # noqa: ARG002  # it never waits
         """Look whether it has ended."""
-        if self._outcome is not None or (self._keeper is not None and self._keeper.is_alive()):
+        if self._outcome is not None or time.monotonic() < self._due:
+            return
+        if self._keeper is not None and self._keeper.is_alive():
             return
         verdict = find_out(self._layout, self._started)
-        if verdict.fate is Fate.RUNNING:
-            return
-        self._outcome = verdict.outcome or Outcome(state=RunState.LOST, reason=NEVER_BEGAN)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        if verdict.fate is Fate.RUNNING:
+            self._due = time.monotonic() + _ASK_EVERY_S  # a container that outlives its keeper: its engine is asked
+        else:
+            self._outcome = verdict.outcome or Outcome(state=RunState.LOST, reason=NEVER_BEGAN)
 
     def wait(self, timeout_s: float | None = None) -> Outcome | None:  # noqa: ARG002  # as above
         """The outcome; None while it runs."""

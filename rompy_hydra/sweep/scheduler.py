@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from rompy_hydra.errors import EXIT_OK, EXIT_RUN_FAILED, EXIT_SITE, RompyHydraError, SiteError
+from rompy_hydra.errors import EXIT_OK, EXIT_RUN_FAILED, EXIT_SITE, ConfigError, RompyHydraError, SiteError
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.journal import Journal
@@ -245,8 +245,7 @@ class Scheduler:
         """What the command ends with."""
         if self.stop is not None and self.stop.exit_code != EXIT_OK:
             return self.stop.exit_code
-        good = self.state.counts().get("succeeded", 0)
-        return EXIT_OK if good == self.state.total and not self.state.post_failed else EXIT_RUN_FAILED
+        return EXIT_OK if self.state.is_good else EXIT_RUN_FAILED
 
     # ---- the loop
 
@@ -303,11 +302,20 @@ class Scheduler:
             return False
         place = self._packer.choose([task.need for task in self._waiting])
         if place is None:
+            if not self._running and not self._after:
+                self._give_up(self._waiting.popleft())
             return False
         task = self._waiting[place]
         del self._waiting[place]
         self._start(task)
         return True
+
+    def _give_up(self, task: Task) -> None:
+        """It does not even fit alone, which planning should have found: told, instead of waiting for ever."""
+        finding = self._packer.budget.why_never(task.need)
+        self._could_not_start(
+            task, ConfigError("there is never room for it", [finding] if finding else []), was_announced=False
+        )
 
     def _fetch(self) -> bool:
         """Have one more task wait; False when there is none."""

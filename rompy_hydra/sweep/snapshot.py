@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from typing import Any
 from rompy_hydra.errors import ConfigError, Finding, SiteError
 
 LARGEST_COPY_BYTES = 64 * 1024 * 1024
-_LEFT_OUT = frozenset({".git", "__pycache__", ".ipynb_checkpoints", ".DS_Store", ".mypy_cache", ".ruff_cache"})
+MOST_ENTRIES = 100_000
+_LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages"})
+_OPTIONS = (".yaml", ".yml")
+_OUTPUTS = frozenset({"run.json", "sweep.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +33,24 @@ class Snapshot:
 
 
 def take_snapshot(directory: Path, repositories: Sequence[tuple[Path, Path]]) -> Snapshot:
-    """Copy the (conf, templates) directories of every repository.
+    """Copy the options (YAML files) and the templates of every repository, given as (conf, templates).
 
-    Raises `SiteError` where that cannot be read or written.
+    Somebody may call a directory their configuration that holds everything else too: of that nothing is copied, and
+    neither are the directories of runs.  Raises `SiteError` where something cannot be read or written, `ConfigError`
+    for a directory that is too big to be looked through.
     """
+    taker = _Taker(directory)
     confs: list[Path] = []
-    linked: dict[str, tuple[int, int]] = {}
     try:
         for number, (conf, templates) in enumerate(repositories):
             place = directory / str(number)
-            _copy(conf, place / "conf", linked)
+            taker.copy(conf, place / "conf", lambda name: name.endswith(_OPTIONS))
             if templates.is_dir():
-                _copy(templates, place / "templates", linked)
+                taker.copy(templates, place / "templates", lambda _: True)
             confs.append(place / "conf")
     except OSError as error:
         raise SiteError(f"the snapshot {directory} cannot be made: {error.filename}: {error.strerror}") from error
-    return Snapshot(tuple(confs), linked)
+    return Snapshot(tuple(confs), taker.linked)
 
 
 def check_links(linked: Mapping[str, Sequence[int]]) -> None:
@@ -66,23 +71,37 @@ def check_links(linked: Mapping[str, Sequence[int]]) -> None:
         raise ConfigError("a large file of a template, which the snapshot only links to, is another one now", findings)
 
 
-def restored(text: str, snapshot: Path, originals: Mapping[str, Path]) -> str:
-    """A message that speaks of the user's own files instead of those in the snapshot."""
-    for place, original in originals.items():
-        text = text.replace(f"{snapshot / place}{os.sep}", f"{original}{os.sep}")
-    return text
+class _Taker:
+    """Copies trees into a snapshot that may itself lie in one of them."""
+
+    def __init__(self, snapshot: Path) -> None:
+        self.linked: dict[str, tuple[int, int]] = {}
+        self._own = snapshot.parent.resolve()
+
+    def copy(self, source: Path, target: Path, wants: Callable[[str], bool]) -> None:
+        seen = 0
+        target.mkdir(parents=True)
+        for folder, subfolders, names in os.walk(source, followlinks=True):
+            seen += len(names) + len(subfolders)
+            if seen > MOST_ENTRIES:
+                raise _too_big(source)
+            subfolders[:] = [name for name in subfolders if self._enters(Path(folder, name))]
+            place = target / Path(folder).relative_to(source)
+            for name in names:
+                if wants(name):
+                    place.mkdir(parents=True, exist_ok=True)
+                    _copy_file(Path(folder, name), place / name, self.linked)
+
+    def _enters(self, folder: Path) -> bool:
+        if folder.name in _LEFT_OUT or folder.name.startswith(".") or folder.resolve() == self._own:
+            return False
+        return not any((folder / name).exists() for name in _OUTPUTS)
 
 
-def _copy(source: Path, target: Path, linked: dict[str, tuple[int, int]]) -> None:
-    target.mkdir(parents=True)
-    for folder, subfolders, names in os.walk(source, followlinks=True):
-        subfolders[:] = [name for name in subfolders if name not in _LEFT_OUT]
-        place = target / Path(folder).relative_to(source)
-        for name in subfolders:
-            (place / name).mkdir()
-        for name in names:
-            if name not in _LEFT_OUT:
-                _copy_file(Path(folder, name), place / name, linked)
+def _too_big(source: Path) -> ConfigError:
+    rule = f"holds more than {MOST_ENTRIES} files, and a sweep keeps a copy of its configuration"
+    mend = "name the directory that holds the config groups and nothing else"
+    return ConfigError("the configuration cannot be copied", [Finding("--config-dir", rule, str(source), mend=mend)])
 
 
 def _copy_file(source: Path, target: Path, linked: dict[str, tuple[int, int]]) -> None:

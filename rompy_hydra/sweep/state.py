@@ -31,6 +31,7 @@ _CODES = {name: number for number, name in enumerate(_NAMES)}
 _QUEUED, _WAITING, _RUNNING = (_CODES[s] for s in (RunState.QUEUED, RunState.WAITING, RunState.RUNNING))
 _OPEN = frozenset({_QUEUED, _WAITING, _RUNNING})
 _TAIL = 64
+_WORTH_A_DIGEST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -86,6 +87,12 @@ class SweepState:
         """State → how many points, in the order of the states; without those that nobody is in."""
         return {name: n for code, name in enumerate(_NAMES) if (n := self.codes.count(code))}
 
+    @property
+    def is_good(self) -> bool:
+        """Whether every point succeeded, but those that were left out on request, and nothing went wrong afterwards."""
+        counts = self.counts()
+        return counts.get(RunState.SUCCEEDED, 0) + counts.get(INVALID, 0) == self.total and not self.post_failed
+
     def numbers(self, *states: str) -> Iterator[int]:
         """The points that are in one of these states, in order."""
         wanted = bytes(_CODES[state] for state in states)
@@ -103,6 +110,12 @@ class SweepState:
             return self.attempts[number]
         return 0 if self.codes[number] in (_QUEUED, _CODES[INVALID]) else 1
 
+    def grow(self, total: int) -> None:
+        """There are more points now."""
+        if total > self.total:
+            self.codes.extend(bytes([_QUEUED]) * (total - self.total))
+            self.total = total
+
     def set_state(self, number: int, state: str) -> None:
         """What an observer has found out by itself (a keeper that is gone, a record that is there)."""
         self.codes[number] = _CODES[state]
@@ -112,23 +125,31 @@ class SweepState:
         self.offset = end
         kind = event.get("e")
         number = event.get("n", -1)
-        if kind == "driver":
+        if type(number) is not int:
+            return
+        if kind == "start" and 0 <= number < self.total:
+            self._start(number, event)
+        elif kind == "end" and 0 <= number < self.total:
+            self._end(number, event, start)
+        elif kind == "driver":
             self.drivers += 1
             self.driver = {name: event.get(name) for name in IDENTITY}
             self.stop = None
         elif kind == "stop":
             self.stop = event.get("why")
-        elif not isinstance(number, int) or not 0 <= number < self.total:
+        elif not 0 <= number < self.total:
             return
-        elif kind == "start":
-            self._start(number, event)
-        elif kind == "end":
-            self._end(number, event, start)
         elif kind == "back":
             self._back(number, event)
         elif kind == "post":
             self.unposted.discard(number)
             (self.post_failed.discard if event.get("ok") else self.post_failed.add)(number)
+        elif kind == "changed":
+            self.codes[number] = _QUEUED
+            self.attempts.pop(number, None)
+            self.bad.pop(number, None)
+            self.unposted.discard(number)
+            self.post_failed.discard(number)
         elif kind == "invalid":
             self.codes[number] = _CODES[INVALID]
             self.bad[number] = start
@@ -237,7 +258,10 @@ def read_state(layout: SweepLayout, total: int) -> SweepState:
     with contextlib.suppress(OSError):  # none yet: all of the journal is read
         state = SweepState.from_digest(layout.digest.read_bytes(), total, layout.events)
     state = state or SweepState(total)
+    began = state.offset
     apply_all(state, read_events(layout.events, layout.reserve, state.offset))
+    if state.offset - began > _WORTH_A_DIGEST_BYTES:
+        write_digest(layout, state)  # where we may; the next reader starts from here
     return state
 
 

@@ -15,6 +15,9 @@ from rompy_hydra.sweep.state import SweepState, event_at
 from rompy_hydra.units.durations import format_duration
 from rompy_hydra.units.sizes import format_memory
 
+ASIDE = ("overrides", "swept")
+"""What stands in a file of its own where the line of a point would be too long."""
+
 MOST_ROWS = 40
 MOST_FAILURES = 20
 _CELL_MAX = 40
@@ -40,7 +43,7 @@ def plan_lines(layout: SweepLayout, numbers: set[int] | None = None) -> Iterator
 
 def _whole(layout: SweepLayout, fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("aside"):
-        fields |= json.loads((layout.snapshot / "points" / f"{fields['n']}.json").read_bytes())
+        fields |= json.loads((layout.aside / fields.pop("aside")).read_bytes())
     return fields
 
 

@@ -13,6 +13,7 @@ from rompy_hydra.plan.retry import RetrySpec
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.cancel import read_cancel_request
+from rompy_hydra.sweep.invalid import InvalidPoints
 from rompy_hydra.sweep.journal import Journal
 from rompy_hydra.sweep.layout import SweepLayout
 from rompy_hydra.sweep.lease import Lease
@@ -59,7 +60,8 @@ class Drive:
         state = SweepState(self.total)
 
         def tasks(starter: PointStarter) -> Iterator[Task]:
-            return self._with_warm_up(starter, (starter.task(p) for p in points if isinstance(p, Point)))
+            valid = (p for p in points if isinstance(p, Point) and state.is_open(p.number))
+            return self._with_warm_up(starter, map(starter.task, valid))
 
         return self._scheduler(state, make_watcher, tasks)
 
@@ -75,6 +77,7 @@ class Drive:
 
         `again` are the states whose points are started once more, beside those that never ended.
         """
+        self._check_budget(set(state.numbers(RunState.QUEUED, RunState.WAITING, *again)))
         numbers = set(state.started)
         lines = {line["n"]: line for line in plan_lines(self.layout, numbers)}
         verdicts = {n: find_out(self._run_layout(lines[n]), state.started[n]) for n in sorted(numbers)}
@@ -98,6 +101,17 @@ class Drive:
             line = next(plan_lines(self.layout, {number}))
             scheduler.postprocess(Task(number=number, name=line["name"]))
         return scheduler, lanes
+
+    def _check_budget(self, numbers: set[int]) -> None:
+        """Here may be less than where the sweep was planned: what could never start is told before anything does."""
+        budget = self.settings.budget()
+        wrong = InvalidPoints()
+        for line in plan_lines(self.layout, numbers):
+            if (finding := budget.why_never(Need(line.get("cpus", 1), line.get("memory")))) is not None:
+                error = ConfigError("a point can never start", [finding])
+                wrong.add(InvalidPoint(number=line["n"], name=line["name"], overrides=(), error=error))
+        if wrong:
+            raise wrong.error(self.total)
 
     def _with_warm_up(self, starter: PointStarter, tasks: Iterator[Task]) -> Iterator[Task]:
         first = next(tasks, None) if self.settings.timing else None

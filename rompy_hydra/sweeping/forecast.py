@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rompy_hydra.plan.point import InvalidPoint
 from rompy_hydra.record.provenance import redact_argv
@@ -84,4 +86,18 @@ def point_lines(point: PlannedPoint | InvalidPoint) -> Iterator[str]:
     if point.time_limit_s is not None:
         parts.append(f"time limit {format_duration(point.time_limit_s)}")
     yield f"  {point.backend}: {', '.join(parts)}"
-    yield f"  {shlex.join(redact_argv(point.argv))}"
+    if point.settings is not None:
+        yield f"  {', '.join(_settings(point.settings))}"
+    if point.argv:
+        yield f"  {shlex.join(redact_argv(point.argv))}"
+    else:
+        yield f"  opaque: the plug-in '{point.backend}' decides what is started"
+
+
+def _settings(settings: Any) -> Iterator[str]:
+    """What only the executor of this backend reads, without what is empty or was not meant to be shown."""
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if item.repr and value not in (None, "", (), {}, False) and not isinstance(value, Mapping):
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"{item.name} {shown}"

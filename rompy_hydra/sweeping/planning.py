@@ -5,6 +5,7 @@ Point  →  workflow.prepare  →  PlannedPoint  →  a line of plan.jsonl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +18,11 @@ from rompy_hydra.plan.identity import marked, point_id
 from rompy_hydra.plan.point import InvalidPoint, Point
 from rompy_hydra.redaction import REDACTED, redact, redact_override
 from rompy_hydra.run.placement import says_cpus
-from rompy_hydra.sweep.invalid import InvalidPoints
+from rompy_hydra.sweep.invalid import InvalidPoints, why_invalid
 from rompy_hydra.sweep.layout import SweepLayout, check_point_directory
 from rompy_hydra.sweep.lines import dump_line, short
 from rompy_hydra.sweep.packing import Budget, Need
+from rompy_hydra.sweep.table import ASIDE
 from rompy_hydra.workflow import Lookups, Prepared, prepare
 
 Points = Iterator[Point | InvalidPoint]
@@ -44,6 +46,7 @@ class PlannedPoint:
     inodes: int
     bytes: int
     argv: tuple[str, ...] = ()
+    settings: Any = None
 
     def line(self) -> dict[str, Any]:
         """The line."""
@@ -69,9 +72,9 @@ def need_of(prepared: Prepared) -> Need:
     return Need(resources.cpus, resources.memory, bound=says_cpus(prepared.spec.resources, resources))
 
 
-def plan_point(point: Point, lookups: Lookups) -> tuple[PlannedPoint, Prepared]:
+def plan_point(point: Point, lookups: Lookups, *, make: bool = True) -> tuple[PlannedPoint, Prepared]:
     """Everything that can be known of a point before it is started; raises what is wrong with it."""
-    prepared = prepare(point.plan, lookups=lookups)
+    prepared = prepare(point.plan, lookups=lookups, make=make)
     limits = [x for x in (prepared.spec.backend.timeout, prepared.resources.time_limit) if x is not None]
     inputs = prepared.inputs
     copied = sum(file.bytes for file in inputs if file.mode == "copy")
@@ -91,6 +94,7 @@ def plan_point(point: Point, lookups: Lookups) -> tuple[PlannedPoint, Prepared]:
         inodes=4 + len(prepared.files) + len(inputs) + len(folders),
         bytes=sum(file.size for file in prepared.files) + copied,
         argv=prepared.program.argv,
+        settings=prepared.settings,
     )
     return planned, prepared
 
@@ -114,10 +118,13 @@ def point_identity(point: Point, prepared: Prepared) -> str:
     return point_id(prepared.science_id, execution, point.repeat)
 
 
-def check(points: Points, lookups: Lookups, budget: Budget | None) -> Iterator[PlannedPoint | InvalidPoint]:
+def check(
+    points: Points, lookups: Lookups, budget: Budget | None, *, make: bool = True
+) -> Iterator[PlannedPoint | InvalidPoint]:
     """Every point as far as it can be known; what is wrong with one does not hide the others.
 
-    Without a `budget` it is a single run, which shares the machine with nobody.
+    Without a `budget` it is a single run, which shares the machine with nobody.  `make=False`: no image is pulled or
+    built.
     """
     directories: set[int] = set()
     for point in points:
@@ -125,7 +132,7 @@ def check(points: Points, lookups: Lookups, budget: Budget | None) -> Iterator[P
             yield point
             continue
         try:
-            planned, _ = plan_point(point, lookups)
+            planned, _ = plan_point(point, lookups, make=make)
             if budget is not None:
                 _check_fits(planned, budget)
             _check_directory(planned, directories)
@@ -191,12 +198,12 @@ def write_plan(
             if isinstance(point, InvalidPoint):
                 invalid.add(point)
                 line = {"n": point.number, "name": point.name, "overrides": list(point.overrides)}
-                line |= {"swept": dict(point.swept), "invalid": short(str(point.error).splitlines()[-1])}
+                line |= {"swept": dict(point.swept), "invalid": short(why_invalid(point))}
             else:
                 line = point.line()
                 limit = point.time_limit_s
                 core_seconds = None if core_seconds is None or limit is None else core_seconds + limit * point.need.cpus
-            plan.write(_plan_line(layout, line))
+            plan.write(fit_line(layout, plan_fields(line)))
         plan.flush()
         os.fsync(plan.fileno())
     if invalid and (not skip_invalid or len(invalid) == total):
@@ -204,18 +211,22 @@ def write_plan(
     return Submitted(total=total, invalid=len(invalid), core_seconds=core_seconds), invalid
 
 
-def _plan_line(layout: SweepLayout, fields: dict[str, Any]) -> bytes:
-    """A line; what is too long for one goes into a file of its own."""
+def plan_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a line says of a point, free of credentials."""
     shown = [redact_override(o) for o in fields["overrides"]]
-    fields["overrides"] = shown
+    fields |= {"overrides": shown, "swept": redact(fields["swept"])}
     if any(REDACTED in line for line in shown):
         fields["redacted"] = True  # it cannot be composed again from here
-    fields["swept"] = redact(fields["swept"])
+    return fields
+
+
+def fit_line(layout: SweepLayout, fields: dict[str, Any]) -> bytes:
+    """The line; what does not fit goes into a file of its own, named by its content."""
     try:
         return dump_line(fields)
     except ValueError:
-        aside = layout.snapshot / "points" / f"{fields['n']}.json"
+        long = json.dumps({name: fields[name] for name in ASIDE}).encode()
+        aside = layout.aside / f"{hashlib.sha256(long).hexdigest()[:16]}.json"
         aside.parent.mkdir(exist_ok=True, parents=True)
-        long = {name: fields.pop(name) for name in ("overrides", "swept")}
-        aside.write_bytes(json.dumps(long).encode())
-        return dump_line({**fields, "aside": True})
+        aside.write_bytes(long)
+        return dump_line({**{k: v for k, v in fields.items() if k not in ASIDE}, "aside": aside.name})

@@ -18,6 +18,7 @@ from rompy_hydra.errors import SiteError
 from rompy_hydra.plan.point import Point
 from rompy_hydra.record import store
 from rompy_hydra.record.outcome import Outcome
+from rompy_hydra.run.plugin import executor_of
 from rompy_hydra.sweep.layout import SweepLayout, point_directory
 from rompy_hydra.sweep.scheduler import NOT_COUNTED, After, Announce, Handle, Task
 from rompy_hydra.sweeping.lanes import Lane
@@ -69,7 +70,7 @@ class PointStarter:
     def task(self, point: Point, attempt: int = 1) -> Task:
         """The point as the scheduler sees it."""
         content = self._prepared(point)
-        lane = self._lanes(content.prepared.spec.backend.type)
+        lane = self._lanes(executor_of(content.prepared.spec.backend))
         return Task(
             number=point.number,
             name=point.name,
@@ -103,10 +104,10 @@ class PointStarter:
     def make_ready(self, task: Task) -> None:
         """Its directory with the generated workspace."""
         ready = self._content(task)
-        self._make_directory(ready.layout.run_dir)
+        self._make_directory(ready.layout.run_dir, ready.prepared.science_id)
         ready.generated = fill_workspace(ready.layout, ready.prepared)
 
-    def _make_directory(self, directory: Path) -> None:
+    def _make_directory(self, directory: Path, science: str) -> None:
         parent = os.path.dirname(directory)  # noqa: PTH120 - thousands of times a second
         try:
             if parent not in self._made:
@@ -116,6 +117,9 @@ class PointStarter:
         except FileExistsError as error:
             if not self._is_resumed:
                 raise SiteError(f"the point's directory {directory} is there already, and is not ours") from error
+            if _holds_another_simulation(directory, science):
+                _put_aside(directory)
+                self._make_directory(directory, science)
         except OSError as error:
             raise SiteError(f"the point's directory {directory} cannot be made: {error.strerror}") from error
 
@@ -123,7 +127,7 @@ class PointStarter:
         """Announce it and hand it to the lane of its backend."""
         ready = self._content(task)
         prepared = ready.prepared
-        lane = self._lanes(prepared.spec.backend.type)
+        lane = self._lanes(executor_of(prepared.spec.backend))
         job = make_job(
             prepared,
             ready.layout,
@@ -181,3 +185,21 @@ class PointStarter:
         if ready.prepared.spec.postprocess.processor == "noop":
             return None
         return self._processing.add(ready.layout.run_dir)
+
+
+def _holds_another_simulation(directory: Path, science: str) -> bool:
+    try:
+        return bool(store.load_record(directory).get("science_id") != science)
+    except (OSError, ValueError):
+        return False
+
+
+def _put_aside(directory: Path) -> None:
+    """Results are never deleted by us: the directory of an earlier simulation stays under another name."""
+    number = 1
+    while (place := directory.with_name(f"{directory.name}.before-{number}")).exists():
+        number += 1
+    try:
+        directory.rename(place)
+    except OSError as error:
+        raise SiteError(f"{directory} cannot be put aside as {place}: {error.strerror}") from error

@@ -19,7 +19,6 @@ from rompy_hydra.cli import main
 from rompy_hydra.errors import ConfigError
 from rompy_hydra.record.states import RunState
 from rompy_hydra.run import LocalRunBackend
-from rompy_hydra.run.plugin import describe
 from tests.backends import plugin_kit
 from tests.backends.conftest import Plug
 
@@ -134,10 +133,6 @@ def test_a_configuration_whose_class_cannot_be_had_is_an_error_before_anything_i
     with pytest.raises(ConfigError, match="no_such_package"):
         ModelRun("r", tmp_path / "runs", model=TIDE).run(backend=LostConfig())
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_dry_run_says_that_it_is_opaque(good: None) -> None:
-    assert describe(registry.config_class("good")()).startswith("opaque: GoodRunBackend.run")
 
 
 # -- our own backends, by the seed's method ----------------------------------------------------------------------
@@ -330,3 +325,28 @@ def test_a_run_that_succeeds_keeps_its_outputs(tmp_path: Path) -> None:
     run = ModelRun("r", tmp_path / "runs", model=TIDE, on_failure="remove_outputs")
     assert run.run() is True
     assert (run.run_dir / "tide.txt").exists()
+
+
+def test_ctrl_c_in_a_sweep_of_a_seed_style_backend_ends_what_runs(site_of_three: Path, tmp_path: Path) -> None:
+    words = ["model=command", "backend.type=seedy", "backend.env_vars.ANSWER=sleep", "vars.n=range(0,20)"]
+    running = driver(site_of_three, "run", "-m", *words, "hydra.sweep.dir=sweep", start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not any(path.read_text() for path in (tmp_path / "sweep").rglob("pid")):
+        assert time.monotonic() < deadline, running.communicate()
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, out + err
+    states = [record(path.parent)["state"] for path in (tmp_path / "sweep").rglob("run.json")]
+    assert 1 <= len(states) < 20
+    assert set(states) == {"cancelled"}
+    for path in (tmp_path / "sweep").rglob("pid"):
+        assert not Path(f"/proc/{path.read_text()}").exists()
+
+
+def test_a_dry_run_of_a_plug_in_starts_nothing(good: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--dry-run", "model=command", "backend=good", "run_id=r"]) == 0
+    assert "opaque: the plug-in 'good' decides what is started" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()

@@ -14,10 +14,14 @@ from rompy_hydra.run.docker_container import ContainerSettings
 from rompy_hydra.run.docker_engine import engine_address
 from rompy_hydra.run.keeping import KeptRun
 
+_ENVIRON = dict(os.environ)  # a test may point DOCKER_HOST elsewhere; the witness stays where it is
 
-def docker(*words: str, check: bool = True) -> str:
+
+def docker(*words: str, check: bool = True, stdin: str | None = None) -> str:
     """The engine's own command line, as a witness."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        ["docker", *words], capture_output=True, text=True, timeout=100, check=False, input=stdin, env=_ENVIRON
+    )
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -27,6 +27,7 @@ from rompy_hydra import ModelRun
 from rompy_hydra.backends import BaseBackendConfig, DockerConfig, LocalConfig, load_configs
 from rompy_hydra.backends.registry import find
 from rompy_hydra.backends.schema import schema_of, schema_of_all
+from rompy_hydra.cli import main
 from tests.backends import plugin_kit
 from tests.seed.blocks import read_blocks
 
@@ -248,6 +249,16 @@ def test_backends_are_discovered_and_used(
     assert "Available backends:" in capsys.readouterr().out
     assert names["success"] is True
     assert (model_run.run_dir / "queue.txt").read_text() == "gpu\n"
+
+
+def test_a_backend_that_replaces_a_built_in_is_used_on_the_command_line(mypackage: None, tmp_path: Path) -> None:
+    for number, choice in enumerate(("backend=slurm", "backend.type=slurm")):
+        assert main(["run", "model=command", choice, "backend.queue=long", f"run_id=r{number}"]) == 0
+        assert (tmp_path / "runs" / f"r{number}" / "queue.txt").read_text() == "long\n"
+    assert main(["run", "-m", "model=command", "backend=slurm,local", "backend.command=x", "hydra.sweep.dir=s"]) == 2
+    words = ["model=command", "backend=slurm", "backend.queue=a,b", "hydra.sweep.dir=sweep"]
+    assert main(["run", "-m", *words]) == 0
+    assert sorted(path.read_text() for path in (tmp_path / "sweep").rglob("queue.txt")) == ["a\n", "b\n"]
 
 
 def test_postprocessors_take_options_by_keyword(model_run: ModelRun) -> None:

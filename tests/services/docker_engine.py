@@ -85,6 +85,12 @@ def ensure_tiny_image() -> str:
     return TINY_IMAGE
 
 
+def ensure_public_name(name: str) -> None:
+    """Have the tiny image stand in for a public one of this name, where the engine does not have that."""
+    if _docker("image", "inspect", name).returncode != 0:
+        _docker("tag", ensure_tiny_image(), name)
+
+
 def _tiny_root(busybox: Path) -> bytes:
     """A root file system of one static program: no bash, no /etc/passwd, as in many real images."""
     applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
