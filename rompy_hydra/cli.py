@@ -229,14 +229,13 @@ def _run(words: list[str]) -> int:
         from rompy_hydra.cli_sweep import dry_run, run_sweep
 
         return dry_run(args, sources) if args.dry_run else run_sweep(args, sources)
-    from rompy_hydra.compose.bridge import located, to_plan
-    from rompy_hydra.compose.invocation import compose_command
+    from rompy_hydra.compose.cache import plan_of_command
     from rompy_hydra.run.planner import open_executor
     from rompy_hydra.run.plugin import executor_of
 
-    composition = compose_command(args.overrides, sources, args.config_name)
-    plan = to_plan(composition, cwd=Path.cwd())
-    hooks = _hooks(composition)
+    # The same command again is recalled and need not import Hydra; there is no composition then (and no callbacks).
+    plan, composition = plan_of_command(args.overrides, sources, args.config_name, cwd=Path.cwd())
+    hooks = _hooks(composition) if composition is not None else None
     stream = getattr(plan.spec.backend, "stream_output", False)
     with _signals(), open_executor(executor_of(plan.spec.backend), stream_output=stream) as executor:
         executor.warm()  # its keeper starts while we prepare
@@ -252,7 +251,11 @@ def _run(words: list[str]) -> int:
                 record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch))
                 hooks.run_ended(record.data)
         except ConfigError as error:
-            raise located(error, composition) from error
+            from rompy_hydra.compose.bridge import located
+            from rompy_hydra.compose.invocation import compose_command
+
+            composed = composition or compose_command(args.overrides, sources, args.config_name)
+            raise located(error, composed) from error
     print(_summary(record))
     return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
 

@@ -619,9 +619,8 @@ def wait(running: RunningJob) -> None:
         running.wait()
         raise
     if running.record_error and outcome is not None:
-        raise SiteError(
-            f"the run ended ({outcome.state}: {outcome.reason}), but its record could not be written: {running.record_error}"
-        )
+        how = f"{outcome.state}: {outcome.reason}"
+        raise SiteError(f"the run ended ({how}), but its record could not be written: {running.record_error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,17 +59,18 @@ class NotUnderstood(Exception):  # noqa: N818  # no error: OmegaConf is asked in
 
 
 class Leaf:
-    """A value of the tree; `expression` gives it where it is an interpolation."""
+    """A value of the tree; `expression` gives it where it is an interpolation that is understood."""
 
-    __slots__ = ("expression", "key", "missing", "node", "parent", "path", "settable", "value")
+    __slots__ = ("expression", "is_expression", "key", "missing", "node", "parent", "path", "settable", "value")
 
-    def __init__(self, key: Any, parent: Branch, node: Node) -> None:
+    def __init__(self, key: Any, parent: Branch, node: Any) -> None:
         self.key = key
         self.parent = parent
         self.path: Path = (*parent.path, key)
         self.node = node
         self.value: Any = node._value()
         self.expression: Expression | None = None
+        self.is_expression = False
         self.missing = False
         self.settable = isinstance(node, ValueNode) and not (
             node._get_flag("readonly") or parent.node._get_flag("readonly")
@@ -77,7 +78,7 @@ class Leaf:
 
     def converted(self, value: Any) -> Any:
         """What the node makes of a value that is set; raises as OmegaConf does."""
-        return value if isinstance(self.node, AnyNode) else self.node.validate_and_convert(value)  # type: ignore[attr-defined]
+        return value if isinstance(self.node, AnyNode) else self.node.validate_and_convert(value)
 
 
 class Branch:
@@ -147,39 +148,14 @@ def _expression(text: str) -> Expression:
     return Expression(text)
 
 
-class CompiledTree:
-    """The tree of one base.
+class Outline:
+    """What stands where in a tree, nothing worked out."""
 
-    `plain` is its content as `OmegaConf.to_container(resolve=True)` gives it, except for the leaves in `left` (those
-    that OmegaConf resolves for every point).  `foreign` names resolvers that nobody vouches for.
-    """
-
-    def __init__(
-        self,
-        config: DictConfig,
-        *,
-        hydra: DictConfig | None = None,
-        constant_resolvers: Iterable[str] = (),
-        moments: dict[tuple[str, ...], Any] | None = None,
-    ) -> None:
-        self.config = config
-        self.hydra = hydra
-        self.moments = moments if moments is not None else {}
-        OmegaConf.get_cache(config)["now"] = self.moments  # the cache of that resolver
-        self.asked = ASKED | frozenset(constant_resolvers)
-        self._known = self.asked | LEFT_TO_OMEGACONF | ({"now", "hydra"} if hydra is not None else {"now"})
+    def __init__(self, config: DictConfig) -> None:
         self.root = Branch(None, None, config)
-        self.number = Leaf("num", self.root, AnyNode(0))  # stands for the point's number among the leaves
-        self.foreign: set[str] = set()
         self.expressions: list[Leaf] = []
         self.missing: list[Leaf] = []
-        self.left: list[Leaf] = []
-        self.plain: dict[Any, Any] = {}
-        self.dependents: dict[Leaf, list[Leaf]] = {}
         self._grow(self.root)
-        self._work_out()
-
-    # -- looking into it ---------------------------------------------------------------------------------------------
 
     def at(self, key: str) -> Leaf | Branch | None:
         """What stands at a dotted key; None if nothing does, or if the way leads through a value."""
@@ -216,13 +192,23 @@ class CompiledTree:
                 return True
         return False
 
-    def reads(self, leaf: Leaf) -> Iterator[Leaf]:
-        """The leaves that decide what `leaf` holds."""
-        for read, readers in self.dependents.items():
-            if leaf in readers:
-                yield read
+    def leaves(self, branch: Branch | None = None) -> Iterator[Leaf]:
+        """All of them."""
+        for child in (branch or self.root).children.values():
+            if isinstance(child, Branch):
+                yield from self.leaves(child)
+            else:
+                yield child
 
-    # -- making it ---------------------------------------------------------------------------------------------------
+    def forget_nodes(self, branch: Branch | None = None) -> None:
+        """Let go of the tree that this is the outline of."""
+        here = branch or self.root
+        here.node = None
+        for child in here.children.values():
+            if isinstance(child, Branch):
+                self.forget_nodes(child)
+            else:
+                child.node = None
 
     def _grow(self, branch: Branch) -> None:
         content = branch.node._content
@@ -244,12 +230,55 @@ class CompiledTree:
             leaf.missing = True
             self.missing.append(leaf)
         elif isinstance(value, str) and "${" in value:
+            leaf.is_expression = True
             self.expressions.append(leaf)
-            expression = _expression(value)
-            self.foreign.update(_foreign_resolvers(expression, self._known))
-            if isinstance(node, ValueNode):
-                leaf.expression = expression
         return leaf
+
+
+class CompiledTree(Outline):
+    """The tree of one base.
+
+    `plain` is its content as `OmegaConf.to_container(resolve=True)` gives it, except for the leaves in `left` (those
+    that OmegaConf resolves for every point).  `foreign` names resolvers that nobody vouches for.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        *,
+        hydra: DictConfig | None = None,
+        constant_resolvers: Iterable[str] = (),
+        moments: dict[tuple[str, ...], Any] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.config = config
+        self.hydra = hydra
+        self.moments = moments if moments is not None else {}
+        OmegaConf.get_cache(config)["now"] = self.moments  # the cache of that resolver
+        self.asked = ASKED | frozenset(constant_resolvers)
+        self.number = Leaf("num", self.root, AnyNode(0))  # stands for the point's number among the leaves
+        self.foreign: set[str] = set()
+        self.left: list[Leaf] = []
+        self.plain: dict[Any, Any] = {}
+        self.dependents: dict[Leaf, list[Leaf]] = {}
+        self._read_expressions()
+        self._work_out()
+
+    def reads(self, leaf: Leaf) -> Iterator[Leaf]:
+        """The leaves that decide what `leaf` holds."""
+        for read, readers in self.dependents.items():
+            if leaf in readers:
+                yield read
+
+    # -- making it ---------------------------------------------------------------------------------------------------
+
+    def _read_expressions(self) -> None:
+        known = self.asked | LEFT_TO_OMEGACONF | ({"now", "hydra"} if self.hydra is not None else {"now"})
+        for leaf in self.expressions:
+            expression = _expression(leaf.value)
+            self.foreign.update(_foreign_resolvers(expression, known))
+            if isinstance(leaf.node, ValueNode):
+                leaf.expression = expression
 
     def _work_out(self) -> None:
         evaluator = _Evaluator(self, {}, recording=True)
@@ -380,7 +409,7 @@ class _Evaluator:
         if leaf in self.changes:
             return self.changes[leaf]
         if leaf.expression is None:
-            if leaf.missing or (isinstance(leaf.value, str) and "${" in leaf.value):
+            if leaf.missing or leaf.is_expression:
                 raise NotUnderstood
             return leaf.value
         if leaf in self._results:

@@ -172,6 +172,14 @@ def compose(request: Request) -> Composition:
     return compose_with(request, *open_loader(request))
 
 
+def line_of_environment(environ: Mapping[str, str], chosen: str | None, overrides: Sequence[str]) -> str | None:
+    """The override that `ROMPY_ENV` stands for, where `chosen` is only what nobody chose; None if there is none."""
+    wanted = environ.get(resolvers.ENV_VARIABLE)
+    if not wanted or wanted == chosen or chosen != resolvers.DEFAULT_ENV:
+        return None
+    return None if any(text.lstrip("+").startswith("env=") for text in overrides) else f"env={wanted}"
+
+
 def compose_with(request: Request, loader: Loader, templates: Templates) -> Composition:
     """The same by a loader that is there already (one that composes many requests of a command)."""
     return _Composer(request, loader, templates).compose()
@@ -296,13 +304,8 @@ class _Composer:
         (An interpolation in the defaults list would do, but Hydra forbids `override /backend` below one.)
         """
         config = self._load(overrides)
-        wanted = self.request.environ.get(resolvers.ENV_VARIABLE)
-        chosen = config.hydra.runtime.choices.get("env")
-        if not wanted or wanted == chosen or chosen != resolvers.DEFAULT_ENV:
-            return config
-        if any(text.lstrip("+").startswith("env=") for text in overrides):
-            return config
-        return self._load([f"env={wanted}", *overrides])
+        added = line_of_environment(self.request.environ, config.hydra.runtime.choices.get("env"), overrides)
+        return config if added is None else self._load([added, *overrides])
 
     def _load(self, overrides: list[str]) -> DictConfig:
         try:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from rompy_hydra.compose import resolvers
-from rompy_hydra.compose.compiled_tree import Branch, CompiledTree, Leaf, NotUnderstood
+from rompy_hydra.compose.compiled_tree import Branch, CompiledTree, Leaf, NotUnderstood, Outline
 from rompy_hydra.compose.staged_loader import SEARCH_PATH, StagedLoader
 from rompy_hydra.compose.typed_text import typed_text
 
@@ -58,6 +58,9 @@ class Composed(Protocol):
 Compose = Callable[[Sequence[str], int], Composed]
 """Composes (overrides, number of the point) by Hydra, whole; may raise anything."""
 
+Look = Callable[[Sequence[str]], DictConfig]
+"""The tree of group choices alone, no value set, to be looked at; may raise anything."""
+
 
 class _Role(Enum):
     """What an override does to a base."""
@@ -73,6 +76,15 @@ class _Aside(Exception):  # noqa: N818  # no error: the point takes the other wa
 
 
 @dataclass(eq=False)
+class _Choice:
+    """What stands where after some group choices, and what was found out about commands over it."""
+
+    outline: Outline
+    deciding: frozenset[Leaf]
+    verdicts: dict[tuple[Any, ...], str | None] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Base:
     """A tree that many points share, and what was found out about it.
 
@@ -83,7 +95,6 @@ class Base:
     tree: CompiledTree
     deciding: frozenset[Leaf]
     takes_text: dict[str, bool] = field(default_factory=dict)
-    verdicts: dict[tuple[Any, ...], str | None] = field(default_factory=dict)
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -178,6 +189,7 @@ class SweepComposer:
         self,
         loader: StagedLoader,
         compose: Compose,
+        look: Look,
         *,
         deciding_keys: Iterable[str] = (),
         takes_text: Callable[[Any, str], bool] | None = None,
@@ -188,12 +200,14 @@ class SweepComposer:
         self.counts = Counts()
         self._loader = loader
         self._compose = compose
+        self._look = look
         self._deciding_keys = tuple(deciding_keys)
         self._takes_text = takes_text
         self._constant_resolvers = frozenset(constant_resolvers)
         self._binds_hydra = binds_hydra
         self._kept_bases = kept_bases
         self._bases: OrderedDict[tuple[Any, ...], Base] = OrderedDict()
+        self._choices: OrderedDict[tuple[Any, ...], _Choice] = OrderedDict()
         self._refusals: dict[tuple[Any, ...], str] = {}
         self._moments: dict[tuple[str, ...], Any] = {}
         self._bound: Base | None = None
@@ -232,12 +246,11 @@ class SweepComposer:
         search_path = [o for o in parsed if o.key_or_group == SEARCH_PATH]
         chooses = [self._loader.chooses(o, search_path) for o in parsed]
         chosen = [o for o, is_group in zip(parsed, chooses, strict=True) if is_group or o.key_or_group == SEARCH_PATH]
-        base = self._base(tuple((o.input_line,) for o in chosen), chosen, number)
+        choice = self._choice(tuple((o.input_line,) for o in chosen), chosen)
         roles = [
-            _Role.CHOOSES if is_group else self._role(o, base) for o, is_group in zip(parsed, chooses, strict=True)
+            _Role.CHOOSES if is_group else self._role(o, choice) for o, is_group in zip(parsed, chooses, strict=True)
         ]
-        if _Role.SHAPES in roles or _Role.ADDS in roles:
-            base = self._shaped_base(parsed, roles, base, number)
+        base = self._base_for(parsed, roles, choice, number)
         if base.composed.unset and not {o.key_or_group for o in parsed}.issuperset(base.composed.unset):
             raise _Aside("a value must be given")
         changes: dict[Leaf, Any] = {}
@@ -256,7 +269,7 @@ class SweepComposer:
         is_complete = all(leaf in changes for leaf in base.tree.missing)
         return ComposedPoint(number, parsed, base=base, plain=plain, is_complete=is_complete)
 
-    def _role(self, override: Override, base: Base) -> _Role:
+    def _role(self, override: Override, choice: _Choice) -> _Role:
         value = override._value  # noqa: SLF001  # `value()` would copy lists and maps
         value = getattr(value, "text", value)
         is_scalar = value is None or isinstance(value, _SCALARS)
@@ -270,26 +283,31 @@ class SweepComposer:
         ):
             return _Role.SHAPES
         key = override.key_or_group
-        place = base.tree.at(key)
+        place = choice.outline.at(key)
         if isinstance(place, Leaf):
-            if not place.settable or place in base.deciding:
+            if not place.settable or place in choice.deciding:
                 return _Role.SHAPES
             if override.type is OverrideType.ADD and not _holds_nothing(place):
                 return _Role.SHAPES
             return _Role.SETS
-        if place is None and key not in self._deciding_keys and base.tree.is_free(key):
+        if place is None and key not in self._deciding_keys and choice.outline.is_free(key):
             return _Role.ADDS
         return _Role.SHAPES
 
-    def _shaped_base(self, parsed: tuple[Override, ...], roles: Sequence[_Role], base: Base, number: int) -> Base:
-        shape = tuple(
-            (role, o.key_or_group if role in (_Role.SETS, _Role.ADDS) else o.input_line)
-            for o, role in zip(parsed, roles, strict=True)
-        )
-        if shape not in base.verdicts:
-            base.verdicts[shape] = _reason_against(parsed, roles, base.tree)
-        if (reason := base.verdicts[shape]) is not None:
-            raise _Aside(reason)
+    def _base_for(
+        self, parsed: tuple[Override, ...], roles: Sequence[_Role], choice: _Choice, number: int
+    ) -> Base:
+        if _Role.SHAPES in roles or _Role.ADDS in roles:
+            shape = tuple(
+                (role, o.key_or_group if role in (_Role.SETS, _Role.ADDS) else o.input_line)
+                for o, role in zip(parsed, roles, strict=True)
+            )
+            if shape not in choice.verdicts:
+                if len(choice.verdicts) >= _KEPT_REFUSALS:
+                    choice.verdicts.clear()
+                choice.verdicts[shape] = _reason_against(parsed, roles, choice.outline)
+            if (reason := choice.verdicts[shape]) is not None:
+                raise _Aside(reason)
         kept = [(o, role) for o, role in zip(parsed, roles, strict=True) if role is not _Role.SETS]
         # A leaf that is added is part of the base, its value is not: the first point's stands there.
         key = tuple(o.get_key_element() if role is _Role.ADDS else (o.input_line,) for o, role in kept)
@@ -314,7 +332,28 @@ class SweepComposer:
         except Exception:  # noqa: BLE001  # Hydra's own way raises it, with the words that belong to it
             raise _Aside(f"{key} does not take this value") from None
 
-    # -- bases -------------------------------------------------------------------------------------------------------
+    # -- what is kept ------------------------------------------------------------------------------------------------
+
+    def _choice(self, key: tuple[Any, ...], overrides: Sequence[Override]) -> _Choice:
+        choice = self._choices.get(key)
+        if choice is not None:
+            self._choices.move_to_end(key)
+            return choice
+        if key in self._refusals:
+            raise _Aside(self._refusals[key])
+        try:
+            outline = Outline(self._look([o.input_line or "" for o in overrides]))
+        except Exception as error:  # noqa: BLE001  # the composition of a point alone raises it again
+            self._refuse(key, f"{type(error).__name__} while composing")
+        deciding = {leaf for name in self._deciding_keys if isinstance(leaf := outline.at(name), Leaf)}
+        # which leaves an expression reads is not known here: any of them may decide
+        if any(leaf.is_expression for leaf in deciding):
+            deciding |= set(outline.leaves())
+        outline.forget_nodes()
+        while len(self._choices) >= self._kept_bases:
+            self._choices.popitem(last=False)
+        choice = self._choices[key] = _Choice(outline, frozenset(deciding))
+        return choice
 
     def _base(self, key: tuple[Any, ...], overrides: Sequence[Override], number: int) -> Base:
         base = self._bases.get(key)
@@ -360,10 +399,10 @@ class SweepComposer:
 
 def _holds_nothing(leaf: Leaf) -> bool:
     """Whether `+key=value` may set it: OmegaConf selects nothing there."""
-    return leaf.expression is None and (leaf.value is None or leaf.missing)
+    return not leaf.is_expression and (leaf.value is None or leaf.missing)
 
 
-def _reason_against(parsed: Sequence[Override], roles: Sequence[_Role], tree: CompiledTree) -> str | None:
+def _reason_against(parsed: Sequence[Override], roles: Sequence[_Role], tree: Outline) -> str | None:
     """Why the values of a point may not be set after everything else; None if that changes nothing.
 
     Hydra applies overrides in their order.  A value that is set before a change of structure may wait until after it
@@ -388,7 +427,7 @@ def _overlap(key: str, other: str) -> bool:
     return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
 
 
-def _reads_values(override: Override, tree: CompiledTree) -> bool:
+def _reads_values(override: Override, tree: Outline) -> bool:
     """Whether applying an override resolves an interpolation or compares a value."""
     key, value = override.key_or_group, override.value()
     if tree.leads_through_an_expression(key):
@@ -396,7 +435,7 @@ def _reads_values(override: Override, tree: CompiledTree) -> bool:
     place = tree.at(key)
     if override.type in (OverrideType.DEL, OverrideType.ADD):
         is_compared = override.type is OverrideType.DEL and value is not None
-        if is_compared or (isinstance(place, Leaf) and place.expression is not None):
+        if is_compared or (isinstance(place, Leaf) and place.is_expression):
             return True
     if isinstance(value, dict):
         return "${" in (override.input_line or "") or (isinstance(place, Branch) and _holds_expressions(place))
@@ -405,6 +444,6 @@ def _reads_values(override: Override, tree: CompiledTree) -> bool:
 
 def _holds_expressions(branch: Branch) -> bool:
     return any(
-        _holds_expressions(child) if isinstance(child, Branch) else "${" in str(child.value)
+        _holds_expressions(child) if isinstance(child, Branch) else child.is_expression
         for child in branch.children.values()
     )

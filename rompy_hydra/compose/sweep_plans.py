@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from rompy_hydra.compose.bridge import to_plan
 from rompy_hydra.compose.compiled_tree import concatenation
-from rompy_hydra.compose.composer import Composition, Request, compose_with, open_loader, wrong
+from rompy_hydra.compose.composer import Composition, Request, compose_with, line_of_environment, open_loader, wrong
 from rompy_hydra.compose.design_samples import samples_axis
 from rompy_hydra.compose.design_table import table_axis
 from rompy_hydra.compose.designs import Axis, Design, Draft, grammar_axis, make_design
@@ -90,6 +90,7 @@ class SweepPlanner:
         self.composer = SweepComposer(
             self.loader,
             self._compose,
+            self._look,
             deciding_keys=_DECIDING,
             takes_text=self._takes_text,
             binds_hydra=True,
@@ -114,6 +115,11 @@ class SweepPlanner:
         composition = self.compose(lines, number)
         is_incomplete = all(f.value == "???" for f in composition.findings)
         return _Composed(composition, tuple(f.key for f in composition.findings) if is_incomplete else ())
+
+    def _look(self, lines: Sequence[str]) -> DictConfig:
+        tree, chosen = self.loader.look(lines)
+        added = line_of_environment(self.request.environ, chosen.get("env"), lines)
+        return tree if added is None else self.loader.look([added, *lines])[0]
 
     def _takes_text(self, composed: _Composed, key: str) -> bool:
         return wants_text(kinds_at(key.split("."), composed.config, self.templates))

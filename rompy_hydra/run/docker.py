@@ -109,7 +109,7 @@ def observe(run_dir: str | os.PathLike[str], data: dict[str, Any]) -> dict[str, 
         found = [c for c in engine.find(token) if (c.get("Labels") or {}).get("rompy-hydra.role") == "run"]
         engine.close()
     except RompyHydraError as error:
-        return {**data, "unverified": True, "reason": f"its keeper died, and its engine cannot be asked: {error}"}
+        return {**data, "reason": f"its keeper died, and its engine cannot be asked: {error}"}
     status = str(found[0].get("State")) if found else "gone"
     if status in ("running", "paused") and not _is_overdue(directory, token, data):
         return {**data, "reason": "its keeper died; the container goes on, and the next look takes up its end"}

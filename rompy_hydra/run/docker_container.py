@@ -23,6 +23,8 @@ MINIMUM_MEMORY_BYTES = 6 * 1024 * 1024  # what an engine accepts
 DEFAULT_PIDS = 4096
 _MPI_SHM_BYTES = 1 << 30  # ranks talk through /dev/shm, and an engine's 64 MiB are soon full
 _MOUNTS_OF_ONE_DIRECTORY = 16
+# Docker's one driver that keeps bytes as they are (Podman's only one does, too); its files are gone with the container.
+_LOG_OPTIONS = {"local": {"max-size": "1t", "max-file": "1", "compress": "false"}}
 
 # Whoever may write here, or see all of it, has the machine.  Reading single things below /etc is everyday.
 _PROTECTED = (
@@ -66,6 +68,7 @@ class ContainerSettings:
     read_only: bool = False
     pids: int = DEFAULT_PIDS
     remove: bool = True
+    log_driver: str = "local"
     labels: Mapping[str, str] = field(default_factory=dict)
     secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -134,8 +137,7 @@ def container_config(
         "Init": True,  # reaps orphans, and takes the signals that the kernel would keep from process 1
         "AutoRemove": False,  # the exit code must outlive us; who records the end removes
         "RestartPolicy": {"Name": "no"},
-        # The one driver that keeps bytes as they are; its files are gone with the container.
-        "LogConfig": {"Type": "local", "Config": {"max-size": "1t", "max-file": "1", "compress": "false"}},
+        "LogConfig": {"Type": settings["log_driver"], "Config": _LOG_OPTIONS.get(settings["log_driver"], {})},
         "CapDrop": ["ALL"],
         "CapAdd": list(settings["capabilities"]),
         "SecurityOpt": ["no-new-privileges:true"],

@@ -47,6 +47,12 @@ class EngineFacts:
     platform: str
     version: str
     is_rootless: bool
+    is_podman: bool = False
+
+    @property
+    def log_driver(self) -> str:
+        """The driver that keeps the bytes of a log as they are."""
+        return "json-file" if self.is_podman else "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,7 @@ class Engine:
         if self._facts is None:
             with self._asked("what it is"):
                 info = self._client.info()
+                components = self._client.version().get("Components") or []
             options = " ".join(info.get("SecurityOptions") or [])
             machine = str(info.get("Architecture", ""))
             self._facts = EngineFacts(
@@ -124,6 +131,7 @@ class Engine:
                 platform=f"{info.get('OSType', 'linux')}/{_ARCHITECTURES.get(machine, machine)}",
                 version=str(info.get("ServerVersion", "")),
                 is_rootless="rootless" in options,
+                is_podman=any("podman" in str(part.get("Name")).lower() for part in components),
             )
         return self._facts
 

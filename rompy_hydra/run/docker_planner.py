@@ -142,6 +142,7 @@ class DockerPlanner:
             read_only=config.read_only,
             pids=config.pids_limit if config.pids_limit is not None else DEFAULT_PIDS,
             remove=config.remove_container,
+            log_driver=self.engine.facts.log_driver,
             secret_files=files,
         )
 

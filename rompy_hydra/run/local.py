@@ -44,6 +44,8 @@ def check_startable(job: Job) -> str:
     if not _has_proc():
         raise MissingToolError("the local executor follows processes through /proc, which is not there: it needs Linux")
     check_paths(job)
+    if job.settings is not None:  # it was made for a container: what is in there is not what is here
+        raise TypeError(f"run {job.run_id} is a job of another backend")
     executable = ""
     if job.target is None:
         if not job.argv:

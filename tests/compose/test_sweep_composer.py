@@ -123,7 +123,9 @@ def composer_of(directory: Path, **options: Any) -> SweepComposer:
             del config["hydra"]
         return Plain(config, hydra)
 
-    return SweepComposer(loader, by_hydra, constant_resolvers=["pure.join"], **options)
+    return SweepComposer(
+        loader, by_hydra, lambda lines: loader.look(lines)[0], constant_resolvers=["pure.join"], **options
+    )
 
 
 def by_hydra(overrides: Sequence[str]) -> Any:

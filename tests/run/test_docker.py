@@ -246,3 +246,10 @@ def test_docker_and_local_runs_wait_together(executor: DockerExecutor, make_job:
         while waiting:
             waiting -= set(wait_any(list(waiting), 60))
         assert [outcome.exit_code for one in running if (outcome := one.wait(0)) is not None] == [5, 6]
+
+
+def test_a_job_of_a_container_never_runs_on_this_machine(make_job: MakeJob) -> None:
+    job = make_job("touch escaped")
+    with LocalExecutor() as local, pytest.raises(TypeError, match="another backend"):
+        local.submit(job, record_for(job))
+    assert not Path(job.run_dir, "escaped").exists()

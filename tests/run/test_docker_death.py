@@ -248,3 +248,28 @@ def test_a_container_of_somebody_else_is_never_touched(
         assert docker("inspect", "-f", "{{.State.Running}}", other) == "true"
     finally:
         docker("rm", "-f", other)
+
+
+def sweep(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "rompy_hydra", *words], cwd=tmp_path, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+
+
+def test_local_and_docker_points_of_one_sweep_survive_its_driver(tmp_path: Path, tiny_image: str) -> None:
+    command = "echo x >> ran; while ! test -e go; do sleep 0.05; done"
+    words = ["model=command", f"model.command='{command}'", f"model.image={tiny_image}", "backend=docker,local"]
+    driver = sweep(tmp_path, "run", "-m", *words, "hydra.sweep.dir=swept", "sweep.jobs=2")
+    points = [tmp_path / "swept" / name for name in ("0", "1")]
+    until(lambda: all((point / "ran").exists() for point in points), 60)
+    keepers = [read_record(p)["watcher"]["pid"] for p in points if (p / "run.json").exists()]
+    driver.kill()
+    driver.communicate()
+    os.kill(keepers[0], signal.SIGKILL)  # of the container
+    resumed = sweep(tmp_path, "resume", "swept")
+    for point in points:
+        (point / "go").touch()
+    said, _ = resumed.communicate(timeout=100)
+    assert resumed.returncode == 0, said
+    assert [(point / "ran").read_text() for point in points] == ["x\n", "x\n"]
+    assert [read_record(point)["state"] for point in points] == ["succeeded", "succeeded"]
+    assert containers_in(tmp_path) == []
