@@ -26,10 +26,8 @@ from rompy_hydra import cli_sweep
 from rompy_hydra.compose.invocation import command_request
 from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.compose.sweep_plans import open_sweep
-from rompy_hydra.sweep.layout import make_sweep_directory
 sweep = open_sweep(command_request(sys.argv[2:], find_sources(), "config"), cwd=Path.cwd())
-layout = make_sweep_directory(Path(sys.argv[1]))
-drive, _ = cli_sweep.plan_sweep(sweep, layout, Path.cwd())
+drive, _ = cli_sweep.plan_sweep(sweep, Path(sys.argv[1]), Path.cwd())
 drive.lease.release()
 print(sweep.planner.counts)
 """

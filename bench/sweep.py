@@ -26,8 +26,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from rompy_hydra.compose.cache import mint
 from rompy_hydra.compose.composer import Request, open_loader
-from rompy_hydra.compose.invocation import mint
 from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.compose.sweep_plans import Sweep, open_sweep
 from rompy_hydra.plan.point import Point

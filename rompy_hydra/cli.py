@@ -245,10 +245,10 @@ def _run(words: list[str]) -> int:
         gc.enable()
         try:
             if hooks is None:
-                record = workflow.run(plan, executor, watch=_announce)
+                record = workflow.run(plan, executor, watch=_announce, tell=_tell)
             else:
                 hooks.run_starts()
-                record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch))
+                record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch), tell=_tell)
                 hooks.run_ended(record.data)
         except ConfigError as error:
             from rompy_hydra.compose.bridge import located
@@ -341,6 +341,10 @@ class _signals:  # noqa: N801  # reads as `with _signals():`
 
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _announce(event: str, layout: RunLayout) -> None:

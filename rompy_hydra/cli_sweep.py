@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rompy_hydra.sweep.lease import Lease
     from rompy_hydra.sweep.progress import Progress
     from rompy_hydra.sweep.scheduler import Scheduler, Task
+    from rompy_hydra.sweep.settings import SweepSettings
+    from rompy_hydra.sweep.snapshot import Snapshot
     from rompy_hydra.sweep.state import SweepState
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.lanes import Lanes
@@ -46,18 +48,12 @@ def run_sweep(args: argparse.Namespace, sources: Sources) -> int:
 
     from rompy_hydra.compose.invocation import command_request
     from rompy_hydra.compose.sweep_plans import open_sweep
-    from rompy_hydra.sweep.layout import make_sweep_directory
 
     cwd = Path.cwd()
     sweep = open_sweep(command_request(args.overrides, sources, args.config_name), cwd=cwd)
-    layout = make_sweep_directory(_sweep_directory(sweep, cwd))
     gc.freeze()
     gc.enable()
-    try:
-        drive, points = plan_sweep(sweep, layout, cwd)
-    except BaseException:
-        shutil.rmtree(layout.sweep_dir, ignore_errors=True)  # it was ours alone, and nothing of it was started
-        raise
+    drive, points = plan_sweep(sweep, _sweep_directory(sweep, cwd), cwd)
     _tell_fallbacks(sweep)
     return _drive(drive, lambda watcher: drive.start(points(), watcher), detach=args.detach)
 
@@ -113,70 +109,100 @@ def _sweep_directory(sweep: Sweep, cwd: Path) -> Path:
     return cwd / output_dir / f"sweep-{composition.request.invocation}"
 
 
-def plan_sweep(sweep: Sweep, layout: SweepLayout, cwd: Path) -> tuple[Drive, Points]:
-    """Take the snapshot, check every point, write down what the sweep is."""
-    from rompy_hydra.compose.resolvers import ENV_VARIABLE
-    from rompy_hydra.record import provenance, store
-    from rompy_hydra.redaction import redact_override
+def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]:
+    """Take the snapshot, check every point, write down what the sweep is; its directory appears when that is done."""
     from rompy_hydra.sweep.description import write_description
-    from rompy_hydra.sweep.layout import FAN_OUT_ABOVE
-    from rompy_hydra.sweep.lease import Lease
+    from rompy_hydra.sweep.layout import check_free, draft_directory, publish
+    from rompy_hydra.sweep.lease import Lease, remove_abandoned_drafts
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweep.snapshot import take_snapshot
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.planning import check, write_plan
     from rompy_hydra.workflow import Lookups
 
-    request = sweep.planner.request
-    lease = Lease.acquire(layout)
-    repositories = request.sources.repositories
-    snapshot = take_snapshot(layout.snapshot, [(r.conf, r.templates) for r in repositories])
-    settings = SweepSettings.of(sweep.spec)
-    lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=not settings.timing)
-    moved = {r.templates: conf.parent / "templates" for r, conf in zip(repositories, snapshot.confs, strict=True)}
-
-    def points() -> Iterator[Point | InvalidPoint]:
-        return _with_templates_of(moved, sweep.points())
-
-    submitted, invalid = write_plan(
-        layout,
-        check(points(), lookups, settings.budget()),
-        skip_invalid=settings.skip_invalid,
-        tick=_planning(sweep.design.count()),
-    )
-    fan_out = submitted.total > FAN_OUT_ABOVE
-    _write_hydra_files(layout, sweep)
-    write_description(
-        layout,
-        {
-            "sweep_id": request.invocation,
-            "created_at": store.utc(),
-            "command": provenance.redact_argv(sys.argv),
-            "base": str(cwd),
-            "config_name": request.config_name,
-            "env": request.environ.get(ENV_VARIABLE),
-            "overrides": [redact_override(o) for o in request.overrides],
-            "repositories": [
-                {"conf": str(r.conf), "origin": r.origin, "snapshot": str(conf.relative_to(layout.sweep_dir))}
-                for r, conf in zip(repositories, snapshot.confs, strict=True)
-            ],
-            "linked": {name: list(seen) for name, seen in snapshot.linked.items()},
-            "settings": settings.to_dict(),
-            "points": submitted.total,
-            "fan_out": fan_out,
-        },
-    )
+    check_free(directory)
+    draft = draft_directory(directory)
+    try:
+        with _ended_by_sigterm():
+            remove_abandoned_drafts(directory.parent)
+            lease = Lease.acquire(draft)
+            repositories = sweep.planner.request.sources.repositories
+            snapshot = take_snapshot(draft.snapshot, [(r.conf, r.templates) for r in repositories])
+            settings = SweepSettings.of(sweep.spec)
+            lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=not settings.timing)
+            submitted = write_plan(
+                draft,
+                check(sweep.points(), lookups, settings.budget()),
+                skip_invalid=settings.skip_invalid,
+                tick=_planning(sweep.design.count()),
+            )
+            _write_hydra_files(draft, sweep)
+            description = _description(sweep, draft, cwd, snapshot, settings, submitted.total)
+            write_description(draft, description)
+            layout = publish(draft, directory)
+            lease.move(layout)
+    except BaseException:
+        shutil.rmtree(draft.sweep_dir, ignore_errors=True)  # ours alone, and nothing of it was started
+        raise
     drive = Drive(
         layout=layout,
         lease=lease,
         settings=settings,
         lookups=lookups,
-        sweep_id=request.invocation,
-        fan_out=fan_out,
+        sweep_id=description["sweep_id"],
+        fan_out=description["fan_out"],
         total=submitted.total,
-        invalid=dict(invalid.reasons()),
     )
-    return drive, points
+    moved = {
+        repository.templates: (layout.sweep_dir / entry["snapshot"]).with_name("templates")
+        for repository, entry in zip(repositories, description["repositories"], strict=True)
+    }
+    return drive, lambda: _with_templates_of(moved, sweep.points())
+
+
+def _description(
+    sweep: Sweep, draft: SweepLayout, cwd: Path, snapshot: Snapshot, settings: SweepSettings, total: int
+) -> dict[str, Any]:
+    """`sweep.json`: all that `resume` needs to go on without this command."""
+    from rompy_hydra.compose.resolvers import ENV_VARIABLE
+    from rompy_hydra.record import provenance, store
+    from rompy_hydra.redaction import redact_override
+    from rompy_hydra.sweep.layout import FAN_OUT_ABOVE
+
+    request = sweep.planner.request
+    return {
+        "sweep_id": request.invocation,
+        "created_at": store.utc(),
+        "command": provenance.redact_argv(sys.argv),
+        "base": str(cwd),
+        "config_name": request.config_name,
+        "env": request.environ.get(ENV_VARIABLE),
+        "overrides": [redact_override(o) for o in request.overrides],
+        "repositories": [
+            {"conf": str(r.conf), "origin": r.origin, "snapshot": str(conf.relative_to(draft.sweep_dir))}
+            for r, conf in zip(request.sources.repositories, snapshot.confs, strict=True)
+        ],
+        "linked": {name: list(seen) for name, seen in snapshot.linked.items()},
+        "settings": settings.to_dict(),
+        "points": total,
+        "fan_out": total > FAN_OUT_ABOVE,
+    }
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, as long as there is nothing to be ended but this command."""
+
+    def leave(*_: object) -> None:
+        interrupt = KeyboardInterrupt("SIGTERM")
+        interrupt.exit_code = 143  # type: ignore[attr-defined]  # what the street door ends with
+        raise interrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _with_templates_of(

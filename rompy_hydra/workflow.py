@@ -36,7 +36,7 @@ from rompy_hydra.run.base import Executor, Job, RunningJob, SuccessRules
 from rompy_hydra.run.command import command_key
 from rompy_hydra.run.observe import observe
 from rompy_hydra.run.placement import says_cpus
-from rompy_hydra.run.planner import Planner, Settings, planner_for
+from rompy_hydra.run.planner import Planner, Settings, Tell, planner_for
 from rompy_hydra.run.plugin import SeedBackendCall, seed_call
 from rompy_hydra.run.program import Machinery, Program
 from rompy_hydra.workspace.hashes import FileHashes
@@ -69,7 +69,14 @@ class Lookups:
     are meant to run beside this one, so one that says nothing of CPUs is held to one.
     """
 
-    def __init__(self, *, repositories: Sequence[Path] | None = None, is_shared: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        repositories: Sequence[Path] | None = None,
+        is_shared: bool = False,
+        tell: Tell = lambda _: None,
+    ) -> None:
+        self.tell = tell
         self.repositories = tuple(repositories) if repositories is not None else None
         self.is_shared = is_shared
         self.machinery = Machinery()
@@ -153,20 +160,24 @@ def run(
     target: Callable[[], object] | None = None,
     workspace_dir: Path | None = None,
     watch: Watch = lambda *_: None,
+    tell: Tell = lambda _: None,
 ) -> RunRecord:
     """Run one plan to its end and hand back its record.
 
     `target` is a Python callable that runs instead of a command; `workspace_dir` is a workspace that was generated
-    elsewhere.  A failed simulation is a result (the record's state), an impossible request is an error.
+    elsewhere; `tell` gets sentences about what takes long before the start (an image is built).  A failed simulation
+    is a result (the record's state), an impossible request is an error.
     """
-    prepared = prepare(plan, target=target, render=workspace_dir is None)
+    lookups = Lookups(tell=tell)
+    prepared = prepare(plan, target=target, render=workspace_dir is None, lookups=lookups)
     spec = prepared.spec
     layout, finished = claim_directory(prepared)
     if finished is not None:
         watch("skipped", layout)
         return finished
     if layout.run_dir.name != plan.run_id:  # on_existing=new: files and record know the name that was free
-        prepared = prepare(plan.renamed(layout.run_dir.name), target=target, render=workspace_dir is None)
+        renamed = plan.renamed(layout.run_dir.name)
+        prepared = prepare(renamed, target=target, render=workspace_dir is None, lookups=lookups)
     with new_run(layout, prepared) as record:
         generated = fill_workspace(layout, prepared)
         _write_hydra_files(layout, prepared.plan)
@@ -205,7 +216,7 @@ def prepare(
     kind = "local" if is_opaque else spec.backend.type
     if target is not None and kind != "local":
         raise _needs_a_command(spec)
-    planner = lookups.once(lambda: planner_for(kind), "planner", kind)
+    planner = lookups.once(lambda: planner_for(kind, lookups.tell), "planner", kind)
     launcher = _as_key(getattr(spec.backend, "mpiexec", None)), _as_key(spec.site.launcher), kind, planner.key(spec)
     resources = lookups.once(
         lambda: settle(spec) if is_opaque else planner.place(spec, settle(spec)),

@@ -128,7 +128,7 @@ class StagedLoader(Loader):
         return known
 
     def look(self, lines: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
-        """The tree of some group choices and what they choose, before any value is set.  To look at, never to change."""
+        """The tree of some group choices, no value set, and what they choose.  To be looked at, never changed."""
         parsed, _ = self._parse_overrides_and_create_caching_repo(self._config_name, list(lines))
         stage = self._stage_of(parsed)
         choice = self._choice(stage, _split(stage, parsed)[0], skip_missing=False)

@@ -28,6 +28,7 @@ from rompy_hydra.compose.typed_text import typed_text
 
 _KEPT_BASES = 128
 _KEPT_REFUSALS = 4096
+_FEW_SHAPES = 32
 _SCALARS = (bool, int, float, str)
 
 
@@ -81,6 +82,7 @@ class _Choice:
 
     outline: Outline
     deciding: frozenset[Leaf]
+    shapes: int = 0  # bases that were composed because of something else than groups and leaves
     verdicts: dict[tuple[Any, ...], str | None] = field(default_factory=dict)
 
 
@@ -100,7 +102,10 @@ class Base:
 
 @dataclass(slots=True)
 class Counts:
-    """How many points went which way: `fast`, `aside` by reason, `refused` (invalid: Hydra says why)."""
+    """How many points went which way: `fast`, `aside` by reason, `refused` (invalid: Hydra says why).
+
+    `compositions` counts Hydra's, for bases and for points alone.
+    """
 
     fast: int = 0
     aside: Counter[str] = field(default_factory=Counter)
@@ -114,19 +119,20 @@ class Counts:
 
     def is_refused_after_all(self, point: ComposedPoint) -> None:
         """A point that could be composed, but is no valid one."""
-        if point.base is not None:
-            self.fast -= 1
-        elif point.reason is not None:
+        if point.reason is not None:
             self.aside[point.reason] -= 1
             self.aside += Counter()  # without zeros
+        elif point.base is not None:
+            self.fast -= 1
         else:
             return
         self.refused += 1
 
-    def is_aside_after_all(self, reason: str) -> None:
+    def is_aside_after_all(self, point: ComposedPoint, reason: str) -> None:
         """A point that came the fast way, and could not be made a plan on it."""
-        self.fast -= 1
-        self.aside[reason] += 1
+        if point.reason is None:
+            self.fast -= 1
+            self.aside[reason] += 1
 
 
 @dataclass(slots=True)
@@ -144,7 +150,7 @@ class ComposedPoint:
     is_complete: bool = True  # no `???` in it
     composed: Composed | None = None
     error: Exception | None = None
-    reason: str | None = None  # why it was composed alone, if nothing was wrong with it
+    reason: str | None = None  # why it needed a composition of its own, if nothing was wrong with it
 
     @property
     def config(self) -> dict[Any, Any]:
@@ -210,7 +216,6 @@ class SweepComposer:
         self._choices: OrderedDict[tuple[Any, ...], _Choice] = OrderedDict()
         self._refusals: dict[tuple[Any, ...], str] = {}
         self._moments: dict[tuple[str, ...], Any] = {}
-        self._bound: Base | None = None
 
     def point(self, overrides: Sequence[str | Override], number: int = 0) -> ComposedPoint:
         """One point.  Nothing is raised: `error` holds what Hydra, or its parser, raised."""
@@ -223,7 +228,10 @@ class SweepComposer:
             point = self._fast(parsed, number)
         except (_Aside, NotUnderstood) as why:
             return self._aside(parsed, number, str(why) or "an interpolation is another one at this point")
-        self.counts.fast += 1
+        if point.reason is None:
+            self.counts.fast += 1
+        else:
+            self.counts.aside[point.reason] += 1
         return point
 
     def _aside(self, parsed: tuple[Override, ...], number: int, reason: str) -> ComposedPoint:
@@ -244,13 +252,16 @@ class SweepComposer:
 
     def _fast(self, parsed: tuple[Override, ...], number: int) -> ComposedPoint:
         search_path = [o for o in parsed if o.key_or_group == SEARCH_PATH]
-        chooses = [self._loader.chooses(o, search_path) for o in parsed]
+        try:
+            chooses = [self._loader.chooses(o, search_path) for o in parsed]
+        except Exception as error:  # noqa: BLE001  # a wrong search path, which Hydra's own way tells
+            raise _Aside(f"{type(error).__name__} while looking for groups") from None
         chosen = [o for o, is_group in zip(parsed, chooses, strict=True) if is_group or o.key_or_group == SEARCH_PATH]
         choice = self._choice(tuple((o.input_line,) for o in chosen), chosen)
         roles = [
             _Role.CHOOSES if is_group else self._role(o, choice) for o, is_group in zip(parsed, chooses, strict=True)
         ]
-        base = self._base_for(parsed, roles, choice, number)
+        base, reason = self._base_for(parsed, roles, choice, number)
         if base.composed.unset and not {o.key_or_group for o in parsed}.issuperset(base.composed.unset):
             raise _Aside("a value must be given")
         changes: dict[Leaf, Any] = {}
@@ -258,16 +269,15 @@ class SweepComposer:
             if role is _Role.SETS or role is _Role.ADDS:
                 self._set(override, role, base, changes)
         try:
-            if base.tree.left and self._bound is not base:
+            if base.tree.left and self._binds_hydra:
                 resolvers.register_hydra(base.composed.hydra)
-                self._bound = base
             plain = base.tree.with_changes(changes, number)
         except NotUnderstood:
             raise
         except Exception as error:  # noqa: BLE001  # a leaf that cannot be resolved: Hydra's own way says so
             raise _Aside(f"{type(error).__name__} while resolving") from None
         is_complete = all(leaf in changes for leaf in base.tree.missing)
-        return ComposedPoint(number, parsed, base=base, plain=plain, is_complete=is_complete)
+        return ComposedPoint(number, parsed, base=base, plain=plain, is_complete=is_complete, reason=reason)
 
     def _role(self, override: Override, choice: _Choice) -> _Role:
         value = override._value  # noqa: SLF001  # `value()` would copy lists and maps
@@ -296,7 +306,8 @@ class SweepComposer:
 
     def _base_for(
         self, parsed: tuple[Override, ...], roles: Sequence[_Role], choice: _Choice, number: int
-    ) -> Base:
+    ) -> tuple[Base, str | None]:
+        """The base of a point, and why it is as good as a composition for this point alone, if it is."""
         if _Role.SHAPES in roles or _Role.ADDS in roles:
             shape = tuple(
                 (role, o.key_or_group if role in (_Role.SETS, _Role.ADDS) else o.input_line)
@@ -311,7 +322,14 @@ class SweepComposer:
         kept = [(o, role) for o, role in zip(parsed, roles, strict=True) if role is not _Role.SETS]
         # A leaf that is added is part of the base, its value is not: the first point's stands there.
         key = tuple(o.get_key_element() if role is _Role.ADDS else (o.input_line,) for o, role in kept)
-        return self._base(key, [o for o, _ in kept], number)
+        before = self.counts.compositions
+        base = self._base(key, [o for o, _ in kept], number)
+        shaping = [o.key_or_group for o, role in kept if role is _Role.SHAPES]
+        if self.counts.compositions == before or not shaping:
+            return base, None
+        choice.shapes += 1
+        few = choice.shapes <= _FEW_SHAPES
+        return base, None if few else f"every value of {', '.join(shaping)} needs a composition"
 
     def _set(self, override: Override, role: _Role, base: Base, changes: dict[Leaf, Any]) -> None:
         key = override.key_or_group
@@ -384,7 +402,6 @@ class SweepComposer:
             constant_resolvers=self._constant_resolvers,
             moments=self._moments,
         )
-        self._bound = None
         deciding = {leaf for name in self._deciding_keys if isinstance(leaf := tree.at(name), Leaf)}
         return Base(composed, tree, frozenset(deciding.union(*(tree.reads(leaf) for leaf in deciding))))
 

@@ -150,7 +150,7 @@ class SweepPlanner:
             self.counts.is_refused_after_all(point)
             raise
         if reason is not None:
-            self.counts.is_aside_after_all(reason)
+            self.counts.is_aside_after_all(point, reason)
         return plan
 
     def _plan_alone(self, point: ComposedPoint, lines: Sequence[str]) -> RunPlan:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ _ARG = re.compile(r"^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)(?:=(\S*))?", re.IGNORECAS
 
 
 def build_image(
-    engine: Engine, config: DockerConfig, base: Path, *, make: bool = True
+    engine: Engine,
+    config: DockerConfig,
+    base: Path,
+    *,
+    make: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[ImageFacts, dict[str, Any]]:
     """The image of a Dockerfile: the one that is there already, or built now; with what the record keeps of it.
 
@@ -49,6 +54,7 @@ def build_image(
     with _one_at_a_time(log):
         found = engine.image(tag)  # another run may have built it while we waited
         if found is None:
+            tell(f"building the image of {root / dockerfile} as {tag} (log: {log})")
             _build(engine, root, names, dockerfile, tag, config.build_args, log)
             found = engine.image(tag)
     if found is None:

@@ -219,7 +219,7 @@ class ContainerAttempt(Attempt):
             "reason": "",
             "started_at": self._record["started_at"],
             "ended_at": utc(ended) if ended else utc(),
-            "wall_seconds": round(ended - started, 6) if started and ended else None,
+            "wall_seconds": max(0.0, round(ended - started, 6)) if started and ended else None,
             "cpu_seconds": self._usage.cpu_seconds,
             "peak_memory_bytes": self._usage.peak_bytes,
             "memory_measured_by": self._usage.method,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ _IN_A_CONTAINER = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
 class DockerPlanner:
     """A container of an engine."""
 
-    def __init__(self, engine: Engine | None = None) -> None:
+    def __init__(self, engine: Engine | None = None, *, tell: Callable[[str], None] = lambda _: None) -> None:
         self._engine = engine
+        self._tell = tell
         self._images: dict[tuple[Any, ...], tuple[ImageFacts, dict[str, Any]]] = {}
 
     @property
@@ -203,7 +204,7 @@ class DockerPlanner:
         key = (config.image, config.dockerfile, config.build_context, tuple(config.build_args.items()), make)
         if key not in self._images:
             if config.dockerfile is not None:
-                image, facts = build_image(self.engine, config, base, make=make)
+                image, facts = build_image(self.engine, config, base, make=make, tell=self._tell)
             else:
                 assert config.image is not None
                 image = self._found_or_pulled(config.image, make=make)
@@ -218,6 +219,7 @@ class DockerPlanner:
     def _found_or_pulled(self, name: str, *, make: bool) -> ImageFacts:
         found = self.engine.image(name)
         if found is None and make:
+            self._tell(f"pulling the image {name}")
             try:
                 self.engine.pull(name)
             except EngineError as error:

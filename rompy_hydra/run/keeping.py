@@ -264,6 +264,8 @@ class KeptRun:
         self._executor = executor
         self._keepers_left = _KEEPERS_OF_A_RUN if executor.outlives_its_keeper else 0
         self._own_fd = keeper.copy_events_fd() if executor.outlives_its_keeper else -1
+        if self._own_fd >= 0:
+            self._dropped = weakref.finalize(self, _close_own_fd, self._own_fd)  # a handle that nobody waits for
         self._is_started = False
         self._is_done_with_keeper = False
         self._outcome: Outcome | None = None
@@ -395,8 +397,7 @@ class KeptRun:
 
     def _drop_own_fd(self) -> None:
         if self._own_fd >= 0:
-            _driver_fds.discard(self._own_fd)
-            os.close(self._own_fd)
+            self._dropped()
             self._own_fd = -1
 
     def _pass_output_on(self) -> bool:
@@ -586,6 +587,11 @@ class KeeperProcess:
             for fd in (self._control_fd, self.events_fd):
                 _driver_fds.discard(fd)
                 os.close(fd)
+
+
+def _close_own_fd(fd: int) -> None:
+    _driver_fds.discard(fd)
+    os.close(fd)
 
 
 def _abandon(pid: int, *fds: int) -> None:

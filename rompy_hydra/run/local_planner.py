@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 from rompy_hydra.plan.resources import Resources, SettledResources
@@ -14,7 +14,10 @@ from rompy_hydra.run.program import Machinery, Program, find_run_program
 
 
 class LocalPlanner:
-    """A process of this machine."""
+    """A process of this machine; nothing about it takes so long that it would have to be told."""
+
+    def __init__(self, *, tell: Callable[[str], None] | None = None) -> None:
+        del tell
 
     def key(self, _spec: RunSpec) -> Hashable:
         """Nothing beside what every backend has."""

@@ -8,7 +8,7 @@ asks its engine or its machine once for each thing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,9 +71,13 @@ _PLANNERS = {"local": "local_planner:LocalPlanner", "docker": "docker_planner:Do
 _EXECUTORS = {"local": "local:LocalExecutor", "docker": "docker:DockerExecutor"}
 
 
-def planner_for(backend: str) -> Planner:
+Tell = Callable[[str], None]
+"""Gets a sentence about something that takes long."""
+
+
+def planner_for(backend: str, tell: Tell = lambda _: None) -> Planner:
     """The planner of a type of backend; `SiteError` where this version cannot run it."""
-    planner: Planner = _look_up(_PLANNERS, backend)()
+    planner: Planner = _look_up(_PLANNERS, backend)(tell=tell)
     return planner
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from rompy_hydra.errors import ConfigError, Finding, MissingToolError
@@ -12,11 +11,10 @@ _MOST_FINDINGS = 200
 
 
 class InvalidPoints:
-    """Collects; of each point one line is kept, of each finding the first few points."""
+    """Collects; what it keeps does not grow with the number of points."""
 
     def __init__(self) -> None:
         self._findings: dict[Finding, _Points] = {}
-        self._reasons: dict[int, str] = {}
         self._count = 0
         self._left_out = 0
         self._only_tools_are_missing = True
@@ -27,7 +25,6 @@ class InvalidPoints:
     def add(self, point: InvalidPoint) -> None:
         """One more invalid point."""
         self._count += 1
-        self._reasons[point.number] = why_invalid(point)
         self._only_tools_are_missing &= isinstance(point.error.__cause__, MissingToolError)
         for finding in point.error.findings or (Finding(key="", rule=point.error.headline),):
             if finding in self._findings:
@@ -36,10 +33,6 @@ class InvalidPoints:
                 self._findings[finding] = _Points(point.number)
             else:
                 self._left_out += 1
-
-    def reasons(self) -> Mapping[int, str]:
-        """Number → one line, for the journal of a sweep that leaves them out."""
-        return self._reasons
 
     def findings(self, total: int) -> list[Finding]:
         """All of them, with their points."""

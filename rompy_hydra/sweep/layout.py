@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ from rompy_hydra.errors import ConfigError, Finding, SiteError
 
 SWEEP_NAME = "sweep.json"
 FAN_OUT_ABOVE = 1000
+DRAFT_MARK = ".planning-"
 OWN_NAMES = frozenset({SWEEP_NAME, "plan.jsonl", "events.jsonl", "events.reserve", "snapshot", "report", "driver.log"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -119,25 +121,45 @@ def check_point_directory(text: str, number: int) -> str | None:
     return None
 
 
-def make_sweep_directory(directory: Path) -> SweepLayout:
-    """Make the directory of a new sweep; an empty one will do.
+def check_free(directory: Path) -> None:
+    """Refuse a directory that holds something: a sweep is continued by `resume`, never by accident.
 
-    Raises `ConfigError` where something is in it already: a sweep is continued by `resume`, never by accident.
+    Raises `ConfigError`; `SiteError` for what is no directory or cannot be looked into.
     """
-    layout = SweepLayout(directory)
+    try:
+        is_free = not any(directory.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise SiteError(f"{directory} exists and is no directory; choose another hydra.sweep.dir") from error
+    except OSError as error:
+        raise SiteError(f"the sweep directory {directory} cannot be used: {error.strerror}") from error
+    if not is_free:
+        is_sweep = SweepLayout(directory).is_sweep
+        what = "is a sweep already" if is_sweep else "holds something already"
+        mend = f"type: rompy-hydra resume {directory}" if is_sweep else "choose another directory"
+        finding = Finding(key="hydra.sweep.dir", value=str(directory), rule=what, mend=mend)
+        raise ConfigError(f"the sweep directory {directory} {what}", [finding])
+
+
+def draft_directory(directory: Path) -> SweepLayout:
+    """A new directory beside the one that a sweep is to have: it is planned there, and appears when it is complete."""
+    draft = directory.with_name(f".{directory.name[:200]}{DRAFT_MARK}{secrets.token_hex(4)}")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir()
-    except FileExistsError:
-        if not directory.is_dir():
-            raise SiteError(f"{directory} exists and is no directory; choose another hydra.sweep.dir") from None
-        if any(directory.iterdir()):
-            what = "is a sweep already" if layout.is_sweep else "holds something already"
-            mend = f"type: rompy-hydra resume {directory}" if layout.is_sweep else "choose another directory"
-            finding = Finding(key="hydra.sweep.dir", value=str(directory), rule=what, mend=mend)
-            raise ConfigError(f"the sweep directory {directory} {what}", [finding]) from None
+        draft.mkdir()
     except OSError as error:
         raise SiteError(
             f"the sweep directory {directory} cannot be made: {error.strerror}; choose another output_dir"
         ) from error
-    return layout
+    return SweepLayout(draft)
+
+
+def publish(draft: SweepLayout, directory: Path) -> SweepLayout:
+    """Give a planned sweep its name, in one step; of two that want it, one gets it."""
+    try:
+        draft.sweep_dir.rename(directory)
+    except OSError as error:
+        check_free(directory)
+        raise SiteError(f"the sweep directory {directory} cannot be made: {error.strerror}") from error
+    return SweepLayout(directory)

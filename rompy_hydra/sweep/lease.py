@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Self
 from rompy_hydra.errors import ConfigError, SiteError
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.store import marker, utc
-from rompy_hydra.sweep.layout import SweepLayout
+from rompy_hydra.sweep.layout import DRAFT_MARK, SweepLayout
 from rompy_hydra.units.durations import format_duration
 
 BEAT_S = 5.0
@@ -82,6 +83,10 @@ class Lease:
             return  # a shared disk that does not answer for a moment; the next beat tells
         by = f"{held['pid']} on {held['host']}" if "pid" in held else "somebody who removed it"
         raise LeaseLostError(f"the lease {self._path} was taken over by process {by}: this driver starts nothing more")
+
+    def move(self, layout: SweepLayout) -> None:
+        """The sweep's directory has another name now."""
+        self._path = layout.lease
 
     def hand_over(self) -> None:
         """After a fork: the lease is this process's now."""
@@ -169,3 +174,10 @@ def _create(path: Path, content: bytes) -> None:
         os.write(fd, content)
     finally:
         os.close(fd)
+
+
+def remove_abandoned_drafts(parent: Path) -> None:
+    """Sweeps in `parent` that were never planned to the end, because whoever did so was killed on this machine."""
+    for draft in parent.glob(f".*{DRAFT_MARK}*"):
+        if (held := read_holder(SweepLayout(draft))) and holder_lives(held) is False:
+            shutil.rmtree(draft, ignore_errors=True)

@@ -73,7 +73,9 @@ def final_table(layout: SweepLayout, state: SweepState) -> str:
     points = list(plan_lines(layout))
     keys = list(dict.fromkeys(key for point in points for key in point.get("swept", {})))
     lasts = [key.rpartition(".")[2] for key in keys]
-    heads = ["point", *(lasts if len(set(lasts)) == len(lasts) else keys), "state", "wall", "cpu", "memory"]
+    repeats = ["repeat"] if any(point.get("repeat") for point in points) else []
+    names = lasts if len(set(lasts)) == len(lasts) else keys
+    heads = ["point", *names, *repeats, "state", "wall", "cpu", "memory"]
     rows = [heads]
     for point in points:
         number = point["n"]
@@ -83,6 +85,7 @@ def final_table(layout: SweepLayout, state: SweepState) -> str:
             [
                 str(point["name"]),
                 *(cell(swept[key]) if key in swept else "" for key in keys),
+                *(str(point.get("repeat", 0)) for _ in repeats),
                 state.state_of(number),
                 format_duration(end["wall"]) if end.get("wall") is not None else "",
                 format_duration(end["cpu"]) if end.get("cpu") is not None else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rompy_hydra.errors import ConfigError, Finding
@@ -17,12 +17,11 @@ from rompy_hydra.sweep.invalid import InvalidPoints
 from rompy_hydra.sweep.journal import Journal
 from rompy_hydra.sweep.layout import SweepLayout
 from rompy_hydra.sweep.lease import Lease
-from rompy_hydra.sweep.lines import short
 from rompy_hydra.sweep.packing import Need
 from rompy_hydra.sweep.resume import NEVER_BEGAN, Fate, OrphanHandle, Verdict, find_out
 from rompy_hydra.sweep.scheduler import Scheduler, Task, Watcher, end_fields
 from rompy_hydra.sweep.settings import SweepSettings
-from rompy_hydra.sweep.state import SweepState, write_digest
+from rompy_hydra.sweep.state import SweepState, read_state, write_digest
 from rompy_hydra.sweep.table import directory_of, plan_lines
 from rompy_hydra.sweeping.lanes import Lane, Lanes, open_lane
 from rompy_hydra.sweeping.starting import PointStarter, ReadyPoint
@@ -50,14 +49,13 @@ class Drive:
     sweep_id: str
     fan_out: bool
     total: int
-    invalid: Mapping[int, str] = field(default_factory=dict)
     open_lane: Callable[[str, int], Lane] = open_lane
 
     def start(
         self, points: Iterator[Point | InvalidPoint], make_watcher: Callable[[SweepState], Watcher]
     ) -> tuple[Scheduler, Lanes]:
         """The scheduler of a new sweep; nothing is started yet."""
-        state = SweepState(self.total)
+        state = read_state(self.layout, self.total)
 
         def tasks(starter: PointStarter) -> Iterator[Task]:
             valid = (p for p in points if isinstance(p, Point) and state.is_open(p.number))
@@ -146,8 +144,6 @@ class Drive:
         )
         journal = Journal(self.layout, state)
         journal.write("driver", **driver_event())
-        for number, why in self.invalid.items():
-            journal.write("invalid", n=number, why=short(why))
         for number, verdict in (verdicts or {}).items():
             _settle(journal, number, verdict)
         scheduler = Scheduler(

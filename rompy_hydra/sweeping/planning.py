@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rompy_hydra.errors import ConfigError, Finding, RompyHydraError
+from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
 from rompy_hydra.plan.identity import marked, point_id
 from rompy_hydra.plan.point import InvalidPoint, Point
+from rompy_hydra.record.store import utc
 from rompy_hydra.redaction import REDACTED, redact, redact_override
 from rompy_hydra.run.placement import says_cpus
 from rompy_hydra.sweep.invalid import InvalidPoints, why_invalid
 from rompy_hydra.sweep.layout import SweepLayout, check_point_directory
-from rompy_hydra.sweep.lines import dump_line, short
+from rompy_hydra.sweep.lines import LineFile, dump_line, short
 from rompy_hydra.sweep.packing import Budget, Need
 from rompy_hydra.sweep.table import ASIDE
 from rompy_hydra.workflow import Lookups, Prepared, prepare
@@ -183,32 +184,41 @@ def write_plan(
     *,
     skip_invalid: bool,
     tick: Callable[[int], None],
-) -> tuple[Submitted, InvalidPoints]:
-    """`plan.jsonl`, and the events that say which points are left out.
+) -> Submitted:
+    """`plan.jsonl`, and the first events: which points are left out.
 
     Raises `ConfigError` with every finding of every point, unless the invalid ones are to be skipped.
     """
     invalid = InvalidPoints()
     total = 0
     core_seconds: float | None = 0.0
-    with layout.plan.open("wb") as plan:
-        for point in checked:
-            total += 1
-            tick(total)
-            if isinstance(point, InvalidPoint):
-                invalid.add(point)
-                line = {"n": point.number, "name": point.name, "overrides": list(point.overrides)}
-                line |= {"swept": dict(point.swept), "invalid": short(why_invalid(point))}
-            else:
-                line = point.line()
-                limit = point.time_limit_s
-                core_seconds = None if core_seconds is None or limit is None else core_seconds + limit * point.need.cpus
-            plan.write(fit_line(layout, plan_fields(line)))
-        plan.flush()
-        os.fsync(plan.fileno())
+    events = LineFile(layout.events)
+    try:
+        with layout.plan.open("wb") as plan:
+            for point in checked:
+                total += 1
+                tick(total)
+                if isinstance(point, InvalidPoint):
+                    invalid.add(point)
+                    line = {"n": point.number, "name": point.name, "overrides": list(point.overrides)}
+                    line |= {"swept": dict(point.swept), "invalid": short(why_invalid(point))}
+                    events.append(dump_line({"t": utc(), "e": "invalid", "n": point.number, "why": line["invalid"]}))
+                else:
+                    line = point.line()
+                    limit = point.time_limit_s
+                    core_seconds = (
+                        None if core_seconds is None or limit is None else core_seconds + limit * point.need.cpus
+                    )
+                plan.write(fit_line(layout, plan_fields(line)))
+            plan.flush()
+            os.fsync(plan.fileno())
+    except OSError as error:
+        raise SiteError(f"{layout.plan} cannot be written: {error.strerror}") from error
+    finally:
+        events.close()
     if invalid and (not skip_invalid or len(invalid) == total):
         raise invalid.error(total)
-    return Submitted(total=total, invalid=len(invalid), core_seconds=core_seconds), invalid
+    return Submitted(total=total, invalid=len(invalid), core_seconds=core_seconds)
 
 
 def plan_fields(fields: dict[str, Any]) -> dict[str, Any]:

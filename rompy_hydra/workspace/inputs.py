@@ -33,7 +33,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class FoundInput:
     """One file or directory that was found: `path` is absolute with every link followed, `name` is in the workspace.
 
-    `is_listed`: it is one match of a pattern or one of a list, and not what the source names by itself.
+    `is_listed`: it is one match of a pattern or one of a list, and not what the source names by itself.  `place` is
+    where it lies for its identity: a file of a template lies in the template, wherever that is copied to.
     """
 
     input: str
@@ -41,6 +42,7 @@ class FoundInput:
     name: Path
     spec: InputSpec
     is_listed: bool
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,9 @@ def find_inputs(
                 paths, is_pattern = _expand(key, spec, text, base, template_dir)
             for path in paths:
                 with _noted(findings):
-                    found += _checked(key, spec, text, path, is_listed=is_pattern or not isinstance(spec.source, str))
+                    is_listed = is_pattern or not isinstance(spec.source, str)
+                    place = _place(text, path, template_dir)
+                    found += _checked(key, spec, text, path, is_listed=is_listed, place=place)
     for name in clashing(item.name for item in found):
         owners = sorted({item.input for item in found if item.name == name or name in item.name.parents})
         findings.append(
@@ -183,7 +187,13 @@ def _expand(key: str, spec: InputSpec, text: str, base: Path, template_dir: Path
     return matches, True
 
 
-def _checked(key: str, spec: InputSpec, text: str, path: Path, *, is_listed: bool) -> list[FoundInput]:
+def _place(text: str, path: Path, template_dir: Path | None) -> str:
+    if not text.startswith(TEMPLATE_PREFIX) or template_dir is None:
+        return ""
+    return f"{TEMPLATE_PREFIX}{os.path.relpath(path, template_dir.absolute())}"
+
+
+def _checked(key: str, spec: InputSpec, text: str, path: Path, *, is_listed: bool, place: str) -> list[FoundInput]:
     """The file with its real path, or why it cannot be an input; nothing for an optional one that is not there."""
     try:
         real = Path(os.path.realpath(path, strict=True))
@@ -207,7 +217,8 @@ def _checked(key: str, spec: InputSpec, text: str, path: Path, *, is_listed: boo
             f"set model.inputs.{key}.mode=copy, or keep the file in a place of its own",
         )
     own = real.name if path.name in ("", "..") else path.name
-    return [FoundInput(key, real, _name_in_workspace(key, spec, own, is_listed=is_listed), spec, is_listed)]
+    name = _name_in_workspace(key, spec, own, is_listed=is_listed)
+    return [FoundInput(key, real, name, spec, is_listed, place or str(real))]
 
 
 def _name_in_workspace(key: str, spec: InputSpec, own: str, *, is_listed: bool) -> Path:
@@ -258,7 +269,8 @@ def identify(found: Iterable[FoundInput], hashes: FileHashes) -> list[InputFile]
     """The inputs with their identities; `hashes` lives as long as a sweep, so that a shared file is hashed once.
 
     * `stat`: the real path, the size and the time of change. A moved or newly fetched file is another one: to take two
-      files for one would skip a run that is needed, to take one for two only repeats a run.
+      files for one would skip a run that is needed, to take one for two only repeats a run. (For a file of a template
+      its path in there: the template may have been copied.)
     * `fast`, `sha256`, pinned: the content alone, wherever it lies.
 
     Raises `ConfigError` for every pinned value that is not met, `SiteError` for what cannot be read.
@@ -292,7 +304,7 @@ def _identify(item: FoundInput, hashes: FileHashes) -> InputFile:
     files, is_directory = members_of(item.path)
     if kind == "stat":
         seen = {name: f"{status.st_size} {status.st_mtime_ns}" for name, status in files.items()}
-        identity = f"stat:{_digest({'': str(item.path), **seen})}"
+        identity = f"stat:{_digest({'': item.place or str(item.path), **seen})}"
     else:
         hashed = hashes.sha256 if kind == "sha256" else hashes.fast
         seen = {name: hashed(item.path / name) for name in files}

@@ -40,7 +40,7 @@ class RunLayout:
         return self.run_dir if self.flat else self.run_dir / "logs"
 
     def log(self, stream: str, attempt: int = 1) -> Path:
-        """What an attempt printed: `stdout.log` or `stderr.log`; from the second attempt on `stdout.2.log` and so on."""
+        """What an attempt printed: `stdout.log`, `stderr.log`; from the second attempt on `stdout.2.log` and so on."""
         return self.logs / (f"{stream}.log" if attempt == 1 else f"{stream}.{attempt}.log")
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ def docker(*words: str, check: bool = True, stdin: str | None = None) -> str:
     )
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+@contextmanager
+def built(name: str, dockerfile: str) -> Iterator[str]:
+    """An image for one test."""
+    docker("build", "-q", "-t", name, "-", stdin=dockerfile)
+    try:
+        yield name
+    finally:
+        docker("rmi", name)
 
 
 def image_id(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from rompy_hydra.run.docker import DockerExecutor
 from rompy_hydra.run.keeping import wait_any
 from rompy_hydra.run.local import LocalExecutor
 from tests.run.contract import HOSTILE_VALUES, ExecutorContract, MakeJob, log, record_for, run, until
-from tests.run.docker_support import containers_in, docker, image_id, inspect, maker
+from tests.run.docker_support import built, containers_in, docker, image_id, inspect, maker
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 
@@ -80,16 +80,14 @@ def test_a_fork_bomb_stays_within_its_limit(executor: DockerExecutor, make_job: 
     assert run(executor, make_job("true", name="after")).succeeded
 
 
-def test_the_image_s_own_stop_signal_is_sent(executor: DockerExecutor, make_job: MakeJob, tmp_path: Path) -> None:
-    build = ["docker", "build", "-q", "-t", "rompy-test/stop-signal", "-"]
-    subprocess.run(build, input=b"FROM rompy-test/busybox\nSTOPSIGNAL SIGUSR1\n", check=True, capture_output=True)
-    make = maker(tmp_path, image_id("rompy-test/stop-signal"))
+def test_the_image_s_own_stop_signal_is_sent(executor: DockerExecutor, tmp_path: Path, tiny_image: str) -> None:
     script = "trap 'echo asked to stop; exit 3' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done"
-    job = make(script, name="own signal", grace_s=20)
-    running = executor.start(job, record_for(job))
-    until(lambda: log(job) == b"ready\n")
-    running.cancel("enough")
-    outcome = running.wait(30)
+    with built("rompy-test/stop-signal", f"FROM {tiny_image}\nSTOPSIGNAL SIGUSR1\n") as image:
+        job = maker(tmp_path, image_id(image))(script, grace_s=20)
+        running = executor.start(job, record_for(job))
+        until(lambda: log(job) == b"ready\n")
+        running.cancel("enough")
+        outcome = running.wait(30)
     assert outcome is not None
     assert (outcome.state, outcome.exit_code) == (RunState.CANCELLED, 3)
     assert log(job) == b"ready\nasked to stop\n"
@@ -253,3 +251,20 @@ def test_a_job_of_a_container_never_runs_on_this_machine(make_job: MakeJob) -> N
     with LocalExecutor() as local, pytest.raises(TypeError, match="another backend"):
         local.submit(job, record_for(job))
     assert not Path(job.run_dir, "escaped").exists()
+
+
+def test_jobs_and_dropped_handles_leave_no_descriptor_behind(executor: DockerExecutor, make_job: MakeJob) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert run(executor, make_job("true", name="first")).succeeded
+    before = count()
+    for number in range(3):
+        assert run(executor, make_job("true", name=f"n{number}")).succeeded
+    assert count() == before
+    with DockerExecutor() as other:
+        job = make_job("true", name="dropped")
+        other.start(job, record_for(job))
+    gc.collect()
+    assert count() == before
+    until(lambda: read_record(job.run_dir)["state"] == "succeeded")

@@ -16,7 +16,7 @@ from rompy_hydra import DockerConfig, ModelRun
 from rompy_hydra.errors import ConfigError
 from rompy_hydra.record.store import read_record
 from tests.run.contract import HOSTILE_VALUES, until
-from tests.run.docker_support import containers_in, docker, image_id, inspect
+from tests.run.docker_support import built, containers_in, docker, image_id, inspect
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 
@@ -170,9 +170,9 @@ def test_a_command_of_text_goes_through_the_shell_inside(tmp_path: Path, config:
 
 
 def test_an_image_s_own_entrypoint_and_command_are_not_in_the_way(tmp_path: Path, tiny_image: str) -> None:
-    docker("build", "-q", "-t", "rompy-test/entry", "-",
-           stdin=f'FROM {tiny_image}\nENTRYPOINT ["/bin/false"]\nCMD ["x"]\nHEALTHCHECK CMD false\n')  # fmt: skip
-    record = run(tmp_path, DockerConfig(image="rompy-test/entry", cpu=None), "echo mine")
+    lines = f'FROM {tiny_image}\nENTRYPOINT ["/bin/false"]\nCMD ["x"]\nHEALTHCHECK CMD false\n'
+    with built("rompy-test/entry", lines) as image:
+        record = run(tmp_path, DockerConfig(image=image, cpu=None), "echo mine")
     assert (record["state"], said(record)) == ("succeeded", "mine\n")
 
 
@@ -230,9 +230,9 @@ def test_a_named_volume_must_be_there_and_is_left_as_it_is(tmp_path: Path, confi
 
 
 def test_anonymous_volumes_of_an_image_are_gone_with_the_container(tmp_path: Path, tiny_image: str) -> None:
-    docker("build", "-q", "-t", "rompy-test/volume", "-", stdin=f"FROM {tiny_image}\nVOLUME /data\n")
     before = docker("volume", "ls", "-q")
-    assert run(tmp_path, DockerConfig(image="rompy-test/volume", cpu=None), "ls /data")["state"] == "succeeded"
+    with built("rompy-test/volume", f"FROM {tiny_image}\nVOLUME /data\n") as image:
+        assert run(tmp_path, DockerConfig(image=image, cpu=None), "ls /data")["state"] == "succeeded"
     assert docker("volume", "ls", "-q") == before
 
 
@@ -342,3 +342,12 @@ def _process_lists(text: str) -> list[str]:
             except OSError:  # it has ended
                 continue
     return found
+
+
+# ---- the seed's way in
+
+
+def test_the_seed_s_backend_class_answers_a_bool(tmp_path: Path, config: Config) -> None:
+    for code, answer in ((0, True), (3, False)):
+        model_run = ModelRun(f"r{code}", tmp_path, model={"name": "m", "command": f"exit {code}"})
+        assert config().get_backend_class()().run(model_run, config()) is answer

@@ -24,22 +24,14 @@ def trial(sweeps: Sweeps, rnd: random.Random, *, points: int, kills: int, pause_
     killed = 0
     while True:
         with sweeps.started(*words) as driver:
-            until(lambda: driver.poll() is not None or (sweeps.path / ".lease").exists())
-            began = (sweeps.path / "sweep.json").exists()
+            until(lambda: driver.poll() is not None or sweeps.path.exists())
+            words = ["resume", "sw"]
             if killed < kills:
-                at = rnd.uniform(0, 1.5)
                 try:
-                    driver.wait(at)
+                    driver.wait(rnd.uniform(0, 1.5))
                 except subprocess.TimeoutExpired:
-                    if (sweeps.path / "sweep.json").exists() or began:
-                        kill(driver)
-                        killed += 1
-                        words = ["resume", "sw"]
-                        continue
-                    until(lambda: (sweeps.path / "sweep.json").exists() or driver.poll() is not None)
                     kill(driver)
                     killed += 1
-                    words = ["resume", "sw"]
                     continue
             out, err = driver.communicate(timeout=240)
             assert driver.returncode == 0, f"{out}\n{err}"
@@ -231,12 +223,31 @@ def test_a_lost_terminal_detaches(sweeps: Sweeps) -> None:
     assert "the terminal is gone; the sweep goes on" in (sweeps.path / "driver.log").read_text()
 
 
-def test_ctrl_c_while_planning_leaves_nothing(sweeps: Sweeps) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_planning_leaves_nothing(sweeps: Sweeps, number: signal.Signals, code: int) -> None:
     with sweeps.started(*sweeps.sweep("true", "vars.n=range(0,30000)")) as driver:
-        until((sweeps.path / "plan.jsonl").exists)
-        driver.send_signal(signal.SIGINT)
-        assert driver.wait(60) == 130
+        until(lambda: list(sweeps.directory.glob(".sw.planning-*/plan.jsonl")))
+        driver.send_signal(number)
+        assert driver.wait(60) == code
+    assert list(sweeps.directory.iterdir()) == []
+
+
+def test_a_sweep_appears_when_it_is_planned_and_a_killed_draft_is_removed(sweeps: Sweeps) -> None:
+    with sweeps.started(*sweeps.sweep("true", "vars.n=range(0,30000)")) as driver:
+        until(lambda: list(sweeps.directory.glob(".sw.planning-*/plan.jsonl")))
+        kill(driver)
     assert not sweeps.path.exists()
+    assert "there is no sweep" in sweeps.run("resume", "sw", code=2).stderr
+    sweeps.run(*sweeps.sweep("true", "vars.n=1,2"))
+    assert [p.name for p in sweeps.directory.iterdir()] == ["sw"]
+
+
+def test_of_two_that_make_the_same_sweep_one_gets_it(sweeps: Sweeps) -> None:
+    words = sweeps.sweep(sweeps.append("${vars.n}"), "vars.n=range(0,20)")
+    with sweeps.started(*words) as one, sweeps.started(*words) as other:
+        ended = [(p.communicate(timeout=90)[1], p.returncode) for p in (one, other)]
+    assert sorted(code for _, code in ended) == [0, 2], ended
+    assert sweeps.ran() == {str(n): 1 for n in range(20)}
 
 
 # ---- a full disk

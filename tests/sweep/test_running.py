@@ -217,6 +217,17 @@ def test_edits_after_the_start_change_no_point(sweeps: Sweeps) -> None:
     assert [(sweeps.path / str(n) / "stdout.log").read_text() for n in range(6)] == [f"before {n}\n" for n in range(6)]
 
 
+@pytest.mark.soak
+def test_ten_thousand_points_of_true(sweeps: Sweeps) -> None:
+    with sweeps.started(*sweeps.sweep("true", "vars.n=range(0,10000)")) as driver:
+        assert driver.communicate(timeout=600)[0].splitlines()[-1].startswith("10000 succeeded")
+    assert sweeps.states() == {"succeeded": 10000}
+    assert {p.name for p in sweeps.path.iterdir() if p.name.isdigit()} == {f"{n:03d}" for n in range(10)}
+    assert len(list((sweeps.path / "003").iterdir())) == 1000
+    assert sorted(p.name for p in (sweeps.path / "003" / "3999").iterdir()) == ["run.json", "stderr.log", "stdout.log"]
+    assert sorted(e["n"] for e in sweeps.events("end")) == list(range(10000))
+
+
 # ---- dry run
 
 
@@ -312,8 +323,8 @@ def test_a_detached_sweep_goes_on_by_itself(sweeps: Sweeps) -> None:
     assert "see them: rompy-hydra status" in done.stdout
     until(lambda: sweeps.events("stop"))
     assert sweeps.ran() == {str(n): 1 for n in range(4)}
-    assert "4 succeeded" in (sweeps.path / "driver.log").read_text()
-    until(lambda: not SweepLayout(sweeps.path).lease.exists())
+    until(lambda: "4 succeeded" in (sweeps.path / "driver.log").read_text())
+    assert not SweepLayout(sweeps.path).lease.exists()
 
 
 def test_detach_needs_a_sweep(sweeps: Sweeps) -> None:
