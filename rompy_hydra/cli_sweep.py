@@ -271,7 +271,7 @@ def _drive(drive: Drive, start: Start, *, detach: bool = False) -> int:
                 drive.layout,
                 _write_error,
                 terminal_width=_terminal_width(),
-                log_of=_log_of,
+                about=_about,
             )
         )
         return made[0]
@@ -316,13 +316,17 @@ def _goes_on_in_a_child(drive: Drive) -> bool:
     return False
 
 
-def _log_of(task: Task) -> Path | None:
+def _about(task: Task) -> tuple[str, Path | None]:
+    """What varies at a point that failed, and the log to look into."""
+    from rompy_hydra.redaction import redact
+    from rompy_hydra.sweep.table import swept_text
     from rompy_hydra.sweep.view import Seen
 
     ready = task.content
     if ready is None:
-        return None
-    return Seen(task.number, task.name, "", "", {}, ready.layout.run_dir, task.attempt).log()
+        return "", None
+    seen = Seen(task.number, task.name, "", "", {}, ready.layout.run_dir, task.attempt)
+    return swept_text(redact(dict(ready.point.swept))), seen.log()
 
 
 def _write_error(text: str) -> None:

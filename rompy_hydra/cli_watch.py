@@ -82,7 +82,7 @@ def _status(layout: SweepLayout, *, as_json: bool, watch: bool) -> int:
 
 def _text_of(view: SweepView) -> str:
     from rompy_hydra.sweep.progress import progress_line
-    from rompy_hydra.sweep.table import MOST_FAILURES, swept_text
+    from rompy_hydra.sweep.table import MOST_FAILURES, summary, swept_text
 
     lines: list[str] = []
     failures = view.failures()
@@ -98,7 +98,7 @@ def _text_of(view: SweepView) -> str:
     for seen in view.running()[:MOST_FAILURES]:
         lines.append(f"{'running':<13} point {seen.name}  {swept_text(seen.swept)}  {seen.run_dir}")
     lines.append(f"sweep         {view.layout.sweep_dir}")
-    lines.append(f"points        {', '.join(f'{n} {name}' for name, n in counts.items())}")
+    lines.append(f"points        {summary(view.state)}")
     if any(counts.get(name) for name in ("queued", "waiting", "running")):
         lines.append(f"progress      {progress_line(view.state, None)}")
     lines.append(f"driver        {view.driver}")

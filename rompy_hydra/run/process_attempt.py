@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rompy_hydra.record.liveness import ProcessIdentity
+from rompy_hydra.record.liveness import ProcessIdentity, read_proc
 from rompy_hydra.record.states import RunState
 from rompy_hydra.record.store import utc
 from rompy_hydra.run.attempt import AbortWatch, Attempt, Refusal, Verdict, open_log
@@ -364,6 +364,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _own_peak_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not our ru_maxrss: that survives an exec, and so counts the driver that started us, notebook and all.
+    for line in read_proc("/proc/self/status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0

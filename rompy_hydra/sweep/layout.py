@@ -116,6 +116,8 @@ def check_point_directory(text: str, number: int) -> str | None:
     parts = path.parts
     if path.is_absolute() or not parts or ".." in parts or _CONTROL.search(text):
         return f"point {number}: '{text}' is no directory below the sweep's"
+    if any(len(part.encode("utf-8", "surrogateescape")) > 240 for part in parts):
+        return f"point {number}: '{text[:40]}…' is too long for the name of a directory"
     if parts[0] in OWN_NAMES or parts[0].startswith("."):
         return f"point {number}: '{text}' has a name that the sweep keeps for itself"
     return None

@@ -42,7 +42,7 @@ class Lease:
     def __init__(self, layout: SweepLayout, token: str) -> None:
         self._path = layout.lease
         self._token = token
-        self._due = time.monotonic() + BEAT_S
+        self._due = _clock() + BEAT_S
 
     @classmethod
     def acquire(cls, layout: SweepLayout, *, take_over: bool = False) -> Self:
@@ -69,9 +69,9 @@ class Lease:
 
     def beat(self, *, now: bool = False) -> None:
         """Say that we are alive, as often as is needed.  Raises `LeaseLostError` where the lease is ours no more."""
-        if not now and time.monotonic() < self._due:
+        if not now and _clock() < self._due:
             return
-        self._due = time.monotonic() + BEAT_S
+        self._due = _clock() + BEAT_S
         try:
             held = json.loads(self._path.read_bytes())
             if held.get("token") == self._token:
@@ -101,6 +101,11 @@ class Lease:
                 self._path.unlink()
         except (OSError, ValueError):
             return  # gone, or not ours
+
+
+def _clock() -> float:
+    """Seconds that also pass while the machine sleeps: whoever wakes up may have lost the lease meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_holder(layout: SweepLayout) -> dict[str, Any] | None:

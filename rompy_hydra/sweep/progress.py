@@ -36,15 +36,18 @@ class Progress:
         write: Callable[[str], None],
         *,
         terminal_width: Callable[[], int] | None = None,
-        log_of: Callable[[Task], Path | None] = lambda _: None,
+        about: Callable[[Task], tuple[str, Path | None]] = lambda _: ("", None),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`terminal_width`: the columns of the terminal, None where there is none; `log_of`: a failed point's log."""
+        """`terminal_width`: the columns of the terminal, None where there is none.
+
+        `about`: what varies at a point, and the log where its failure is to be looked up.
+        """
         self._state = state
         self._layout = layout
         self._write = write
         self._terminal_width = terminal_width
-        self._log_of = log_of
+        self._about = about
         self._clock = clock
         self._rate = Rate(clock)
         self._running = 0
@@ -74,10 +77,11 @@ class Progress:
             if self._told == _MOST_FAILURES_TOLD + 1:
                 self.said(f"more failures are not told one by one: rompy-hydra status {self._layout.sweep_dir}")
             return
-        log = self._log_of(task)
+        swept, log = self._about(task)
+        which = f"{task.name} ({swept})" if swept else task.name
         again = f"; tried again in {format_duration(again_in_s)}" if again_in_s is not None else ""
         where = f"\n    {log}" if log is not None else ""
-        self.said(f"{outcome.state.value}: point {task.name}: {outcome.reason}{again}{where}")
+        self.said(f"{outcome.state.value}: point {which}: {outcome.reason}{again}{where}")
 
     def said(self, text: str) -> None:
         """A line that stays."""
@@ -91,7 +95,8 @@ class Progress:
             return
         if self._terminal_width is not None:
             self._due = now + _REDRAW_S
-            self._write(f"{_CLEAR}{self.line()[: max(20, self._terminal_width() - 1)]}")
+            text = f"{bar(self._state)} {self.line()}"
+            self._write(f"{_CLEAR}{text[: max(20, self._terminal_width() - 1)]}")
             self._is_drawn = True
         else:
             self._write(f"{self.line()}\n")
@@ -157,6 +162,14 @@ def progress_line(state: SweepState, per_second: float | None) -> str:
             speed = f"{per_second * 60:.1f}/min" if per_second * 60 >= 0.5 else f"{per_second * 3600:.1f}/h"
         parts += [speed, f"about {format_duration(_rounded(left / per_second))} left"]
     return ", ".join(parts)
+
+
+def bar(state: SweepState, width: int = 20) -> str:
+    """`[#########...........]`: how much is done."""
+    counts = state.counts()
+    left = sum(counts.get(name, 0) for name in ("queued", "waiting", "running"))
+    done = width * (state.total - left) // max(1, state.total)
+    return f"[{'#' * done}{'.' * (width - done)}]"
 
 
 def _rounded(seconds: float) -> float:

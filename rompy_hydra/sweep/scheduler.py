@@ -29,7 +29,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from rompy_hydra.errors import EXIT_OK, EXIT_RUN_FAILED, EXIT_SITE, ConfigError, RompyHydraError, SiteError
+from rompy_hydra.errors import (
+    EXIT_OK,
+    EXIT_RUN_FAILED,
+    EXIT_SITE,
+    ConfigError,
+    ExecutionError,
+    RompyHydraError,
+    SiteError,
+)
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.journal import Journal
@@ -44,6 +52,7 @@ _SYNC_S = 1.0
 _CANCEL_CHECK_S = 0.5
 _DIGEST_S = 5.0
 _SITE_FAILURES_IN_A_ROW = 5
+_SITE_PAUSE_S = 0.1
 
 NOT_COUNTED = -1
 """The number of a task that is no point of the sweep: a warm-up."""
@@ -212,6 +221,7 @@ class Scheduler:
         self._failures = 0
         self._site_failures = 0
         self._due = dict.fromkeys(("tick", "sync", "cancel", "digest"), 0.0)
+        self._is_dispossessed = False
         self.stop: Stop | None = None
 
     # ---- from outside
@@ -264,7 +274,7 @@ class Scheduler:
     def run(self) -> None:
         """Until all have ended, or nothing may be started any more and what ran has ended."""
         try:
-            while True:
+            while self._still_ours():
                 self._heed()
                 started = self._start_what_fits()
                 self._housekeeping()
@@ -272,8 +282,20 @@ class Scheduler:
                     break
                 self._take_news(0 if started or self._prepare_some() else _TICK_S)
         finally:
-            why = self.stop.why if self.stop is not None else "done"
-            self._leave(why)
+            if not self._is_dispossessed:
+                self._leave(self.stop.why if self.stop is not None else "done")
+
+    def _still_ours(self) -> bool:
+        """Before anything is written: somebody may have taken the sweep over while this machine slept."""
+        if self._lease is None:
+            return True
+        try:
+            self._lease.beat()
+        except LeaseLostError as error:
+            self._is_dispossessed = True  # what runs is in its keepers' hands, and the other driver's to journal
+            self.stop = Stop(str(error), EXIT_SITE)
+            self._watcher.said(str(error))
+        return not self._is_dispossessed
 
     def _is_over(self) -> bool:
         if self._running or self._after:
@@ -383,13 +405,21 @@ class Scheduler:
             self._poll.register(running.fd, select.POLLIN)
 
     def _could_not_start(self, task: Task, error: RompyHydraError, *, was_announced: bool) -> None:
-        """It never began.  A full disk stops the sweep and leaves the point to `resume`; anything else is its end."""
+        """It never began.
+
+        A site that refuses (a full disk, no process to be had) is not the point's fault: it is tried again, or left to
+        `resume` when that goes on.  Anything else is the point's end.
+        """
         full = is_disk_full(error)
         self._site_failures += isinstance(error, SiteError)
-        if full or self._site_failures >= _SITE_FAILURES_IN_A_ROW:
+        if full or self._site_failures >= _SITE_FAILURES_IN_A_ROW or isinstance(error, ExecutionError):
             if was_announced:
                 self._tell_back(task, str(error))
-            self._stop(f"point {task.name} could not be started: {error}", EXIT_SITE)
+            if full or self._site_failures >= _SITE_FAILURES_IN_A_ROW:
+                self._stop(f"point {task.name} could not be started: {error}", EXIT_SITE)
+            else:
+                pause_s = _SITE_PAUSE_S * 2**self._site_failures
+                heapq.heappush(self._retries, (time.monotonic() + pause_s, task.number, task))
             return
         outcome = Outcome(state=RunState.FAILED, reason=str(error))
         self._journal_end(task, outcome, again_in_s=None)
@@ -434,6 +464,8 @@ class Scheduler:
             return
         assert outcome is not None
         self._site_failures = 0
+        if why := getattr(running.handle, "record_error", None):
+            self._watcher.said(f"point {task.name} has ended, but its record could not be written: {why}")
         if task.is_adopted and outcome.state is RunState.LOST:
             self._start_again(task, outcome)
         else:
@@ -551,11 +583,6 @@ class Scheduler:
         if now >= self._due["cancel"]:
             self._due["cancel"] = now + _CANCEL_CHECK_S
             self._cancel_some()
-        if self._lease is not None:
-            try:
-                self._lease.beat()
-            except LeaseLostError as error:
-                self._stop(str(error), EXIT_SITE)
         if now >= self._due["sync"]:
             self._due["sync"] = now + _SYNC_S
             self._journal.sync()

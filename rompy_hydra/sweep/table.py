@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rompy_hydra.errors import RecordError
 from rompy_hydra.sweep.layout import SweepLayout, point_directory
 from rompy_hydra.sweep.lines import read_lines
 from rompy_hydra.sweep.progress import FAILURES
@@ -37,8 +38,13 @@ def plan_lines(layout: SweepLayout, numbers: set[int] | None = None) -> Iterator
         for number in wanted:
             line = next(itertools.islice(plan, number - before - 1, None), b"")
             before = number
-            if line:
-                yield _whole(layout, json.loads(line))
+            if not line:
+                return  # it was removed from the end: whoever looks sees what is there
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                raise RecordError(f"{layout.plan}:{number + 1} is torn or was edited: {error}") from error
+            yield _whole(layout, fields)
 
 
 def _whole(layout: SweepLayout, fields: dict[str, Any]) -> dict[str, Any]:
@@ -114,4 +120,7 @@ def failed_points(layout: SweepLayout, state: SweepState) -> list[tuple[int, str
 
 def summary(state: SweepState) -> str:
     """`998 succeeded, 2 failed`."""
-    return ", ".join(f"{n} {name}" for name, n in state.counts().items())
+    parts = [f"{n} {name}" for name, n in state.counts().items()]
+    if state.post_failed:
+        parts.append(f"the postprocessor failed for {len(state.post_failed)}")
+    return ", ".join(parts)

@@ -18,6 +18,7 @@ from rompy_hydra.errors import SiteError
 from rompy_hydra.plan.point import Point
 from rompy_hydra.record import store
 from rompy_hydra.record.outcome import Outcome
+from rompy_hydra.redaction import redact
 from rompy_hydra.run.plugin import executor_of
 from rompy_hydra.sweep.layout import SweepLayout, point_directory
 from rompy_hydra.sweep.scheduler import NOT_COUNTED, After, Announce, Handle, Task
@@ -154,7 +155,7 @@ class PointStarter:
             "directory": str(self._layout.sweep_dir),
             "number": point.number,
             "name": point.name,
-            "swept": dict(point.swept),
+            "swept": redact(dict(point.swept)),
             "repeat": point.repeat,
         }
         if task.attempt > 1:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rompy_hydra.errors import ConfigError, MissingToolError, SiteError
+from rompy_hydra.record.liveness import read_stat
 from rompy_hydra.record.states import RunState
 from rompy_hydra.record.store import read_record
 from rompy_hydra.run.base import SuccessRules
@@ -398,18 +399,30 @@ with LocalExecutor() as executor:
 
 
 def test_a_callable_does_not_answer_for_the_memory_of_its_driver(executor: LocalExecutor, make_job: MakeJob) -> None:
-    ballast = bytearray(200_000_000)
+    ballast = b"x" * 200_000_000
+    ours = read_stat(os.getpid())
+    assert ours is not None
 
     def simulate() -> None:
-        held = bytearray(60_000_000)
+        held = b"y" * 60_000_000
         time.sleep(0.3)
         del held
 
-    outcome = run(executor, make_job(target=simulate, argv=(), memory_bytes=230_000_000))
+    limit = 60_000_000 + int(0.75 * ours.rss_bytes)  # it shares our pages with us and its keeper: a third is its own
+    outcome = run(executor, make_job(target=simulate, argv=(), memory_bytes=limit))
     del ballast
     assert outcome.succeeded, outcome
     assert outcome.peak_memory_bytes is not None
-    assert 60_000_000 < outcome.peak_memory_bytes < 230_000_000  # it shares the ballast with us and its keeper
+    assert 60_000_000 < outcome.peak_memory_bytes < limit
+
+
+def test_the_peak_of_a_short_run_is_its_own_and_not_that_of_a_large_driver(make_job: MakeJob) -> None:
+    ballast = b"x" * 200_000_000
+    with LocalExecutor() as fresh:  # its keeper is started by a process that large
+        outcome = run(fresh, make_job(argv=(sys.executable, "-S", "-c", "x = bytearray(80_000_000)")))
+    del ballast
+    assert outcome.peak_memory_bytes is not None
+    assert 80_000_000 < outcome.peak_memory_bytes < 120_000_000
 
 
 # ---- the driver's side

@@ -85,7 +85,7 @@ def test_the_heart_beats_only_as_often_as_it_must(layout: SweepLayout, monkeypat
     os.utime(layout.lease, (1, 1))
     lease.beat()
     assert layout.lease.stat().st_mtime == 1
-    monkeypatch.setattr("rompy_hydra.sweep.lease.time.monotonic", lambda: 1e12)
+    monkeypatch.setattr("rompy_hydra.sweep.lease._clock", lambda: 1e12)
     lease.beat()
     assert layout.lease.stat().st_mtime > 1
 

@@ -177,6 +177,35 @@ def test_two_drivers_on_one_sweep(sweeps: Sweeps) -> None:
         assert driver.wait(60) == 143
 
 
+def test_a_sweep_of_another_machine_is_taken_over_only_if_asked(sweeps: Sweeps) -> None:
+    sweeps.run(*sweeps.sweep(sweeps.append("${vars.n}"), "vars.n=0,1,2"))
+    host = os.uname().nodename
+    events = (sweeps.path / "events.jsonl").read_text().replace(f'"host":"{host}"', '"host":"elsewhere"')
+    kept = [e for e in events.splitlines(keepends=True) if '"e":"end","n":1' not in e and '"stop"' not in e]
+    (sweeps.path / "events.jsonl").write_text("".join(kept))
+    (sweeps.path / ".digest.json").unlink()
+    (sweeps.path / "1" / "run.json").unlink()
+    who = {**ProcessIdentity.of().to_dict(), "host": "elsewhere", "token": "theirs", "since": "then"}
+    (sweeps.path / ".lease").write_text(json.dumps(who))
+    assert sweeps.states() == {"running": 1, "succeeded": 2}
+    assert "--take-over" in sweeps.run("resume", "sw", code=2).stderr
+    assert "it is alive" in sweeps.run("resume", "--take-over", "sw", code=2).stderr
+    os.utime(sweeps.path / ".lease", (1, 1))
+    sweeps.run("resume", "--take-over", "sw")
+    assert sweeps.ran() == {"0": 1, "1": 2, "2": 1}
+    assert [e["state"] for e in sweeps.events("end") if e["n"] == 1] == ["lost", "succeeded"]
+
+
+@pytest.mark.parametrize("garbage", [b'{"t":"2026', b"\x00\xff\x00", b'{"t":"x","e":"end","n":1,"a":1,"state":"fai'])
+def test_a_torn_last_line_harms_nothing(sweeps: Sweeps, garbage: bytes) -> None:
+    sweeps.run(*sweeps.sweep(sweeps.append("${vars.n}"), "vars.n=0,1,2", "sweep.jobs=1"))
+    with (sweeps.path / "events.jsonl").open("ab") as events:
+        events.write(garbage)
+    assert sweeps.states() == {"succeeded": 3}
+    assert "nothing is left to do" in sweeps.run("resume", "sw").stdout
+    assert sum(sweeps.ran().values()) == 3
+
+
 # ---- signals
 
 

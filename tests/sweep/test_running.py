@@ -114,7 +114,7 @@ def test_invalid_points_can_be_left_out(sweeps: Sweeps) -> None:
 
 def test_a_failed_point_is_told_at_once_with_its_log_and_the_exit_code_is_one(sweeps: Sweeps) -> None:
     done = sweeps.run(*sweeps.sweep("echo the bottom is gone >&2; exit ${vars.n}", "vars.n=0,3,0"), code=1)
-    assert "failed: point 1: its command ended with exit code 3" in done.stderr
+    assert "failed: point 1 (n=3): its command ended with exit code 3" in done.stderr
     assert str(sweeps.path / "1" / "stderr.log") in done.stderr
     shown = sweeps.run("status", "sw").stdout
     assert shown.index("failed        point 1") < shown.index("points        ")
@@ -191,6 +191,35 @@ def test_retries_are_made_and_kept(sweeps: Sweeps) -> None:
     record = sweeps.record(1)
     assert [a["state"] for a in record["attempts"]] == ["failed", "failed", "succeeded"]
     assert (sweeps.path / "1" / "stdout.3.log").read_text() == "try\n"
+
+
+def test_outputs_are_processed_beside_the_runs(sweeps: Sweeps) -> None:
+    sweeps.run(*sweeps.sweep("echo ${vars.n} > out", "vars.n=1,2,3", "postprocess=archive"))
+    for number in range(3):
+        assert sweeps.record(number)["postprocess"]["success"] is True
+        assert (sweeps.path / str(number) / f"{number}.tar.gz").exists()
+    assert sorted((e["n"], e["ok"]) for e in sweeps.events("post")) == [(0, True), (1, True), (2, True)]
+
+
+def test_a_processor_that_fails_makes_the_exit_code_one_and_spoils_no_run(sweeps: Sweeps) -> None:
+    destination = sweeps.directory / "archives"
+    words = ("postprocess=archive", f"postprocess.options.destination={destination}")
+    destination.mkdir()
+    command = f"rm -rf '{destination}'; echo x > '{destination}'"
+    sweeps.run(*sweeps.sweep(command, "vars.n=1,2", *words, "sweep.jobs=1"), code=1)
+    assert sweeps.states() == {"succeeded": 2}
+    assert {e["ok"] for e in sweeps.events("post")} == {False}
+
+
+def test_processing_that_a_dead_driver_left_is_done_by_resume(sweeps: Sweeps) -> None:
+    sweeps.run(*sweeps.sweep("echo ${vars.n} > out", "vars.n=1,2", "postprocess=archive"))
+    events = (sweeps.path / "events.jsonl").read_text().splitlines(keepends=True)
+    (sweeps.path / "events.jsonl").write_text("".join(e for e in events if '"e":"post","n":1' not in e))
+    (sweeps.path / ".digest.json").unlink()
+    (sweeps.path / "1" / "1.tar.gz").unlink()
+    sweeps.run("resume", "sw")
+    assert (sweeps.path / "1" / "1.tar.gz").exists()
+    assert len(sweeps.events("start")) == 2
 
 
 def test_secrets_reach_the_points_and_no_file(sweeps: Sweeps) -> None:

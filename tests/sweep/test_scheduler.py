@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from rompy_hydra.errors import ConfigError, RompyHydraError, SiteError
+from rompy_hydra.errors import ConfigError, ExecutionError, RompyHydraError, SiteError
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.journal import Journal
 from rompy_hydra.sweep.layout import SweepLayout
+from rompy_hydra.sweep.lease import LeaseLostError
 from rompy_hydra.sweep.packing import Budget, Need
 from rompy_hydra.sweep.resume import NEVER_BEGAN
 from rompy_hydra.sweep.scheduler import After, Announce, Handle, Scheduler, Task
@@ -293,6 +294,44 @@ def test_a_site_that_keeps_refusing_stops_the_sweep(tmp_path: Path) -> None:
     counts = bench.run()
     assert counts["failed"] < 6
     assert bench.scheduler.exit_code == 4
+
+
+def test_a_site_that_refuses_once_costs_no_point(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 3, cpus=1)
+    refusals = iter([ExecutionError("no process to be had")] * 2)
+    hand_over = bench.starter.hand_over
+
+    def refuse_twice(task: Task, cpus: tuple[int, ...] | None, announce: Announce) -> Handle:
+        if task.number == 1 and (error := next(refusals, None)):
+            announce(token="t1")
+            raise error
+        return hand_over(task, cpus, announce)
+
+    bench.starter.hand_over = refuse_twice  # type: ignore[method-assign]
+    assert bench.run() == {"succeeded": 3}
+    assert [e["e"] for e in bench.events() if e.get("n") == 1] == ["start", "back", "start", "back", "start", "end"]
+
+
+class LostLease:
+    """A lease that somebody takes over after some beats."""
+
+    def __init__(self, beats: int) -> None:
+        self.beats = beats
+
+    def beat(self) -> None:
+        self.beats -= 1
+        if self.beats < 0:
+            raise LeaseLostError("taken over")
+
+
+def test_a_driver_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 9, cpus=1, looks=10**9, lease=LostLease(5))
+    before: list[int] = []
+    bench.watcher.said = lambda text: before.append(bench.layout.events.stat().st_size)  # type: ignore[method-assign]
+    bench.run()
+    assert bench.layout.events.stat().st_size == before[0]
+    assert bench.scheduler.exit_code == 4
+    assert all(handle.cancelled == 0 for handle in bench.starter.handles.values())
 
 
 def test_a_stream_that_breaks_stops_the_sweep_with_its_exit_code(tmp_path: Path) -> None:
