@@ -19,9 +19,20 @@ from typing import Any
 import pytest
 
 WAIT = "while ! test -e go; do sleep 0.05; done"
-STAGES = ("composing", "generating", "running", "collecting")
+STAGES = ("composing", "generating", "running", "collecting", "postprocessing")
 # What a person sees as the exit code of a process that a signal ended.
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: 137}
+
+
+SLOW_PROCESSOR = """
+import pathlib, time
+
+class Slow:
+    def process(self, model_run, **options):
+        (pathlib.Path(model_run.output_dir) / model_run.run_id / "at").touch()
+        time.sleep(300)
+        return {"success": True}
+"""
 
 
 @pytest.fixture
@@ -34,6 +45,7 @@ def repository(tmp_path: Path) -> Path:
     (conf / "model" / "pipe.yaml").write_text("defaults: [/template/pipe, _self_]\n")
     (template / "template.yaml").write_text("model: {command: 'true'}\n")
     (template / "workspace" / "in.txt.j2").write_text("{% for i in range(10 ** 9) %}{% endfor %}\n")
+    (tmp_path / "slow_processor.py").write_text(SLOW_PROCESSOR)
     (conf / "model" / "slow.yaml").write_text("defaults: [/template/slow, _self_]\n")
     return tmp_path
 
@@ -47,6 +59,9 @@ def words(stage: str) -> list[str]:
         "collecting": [
             "model=command", "backend.command='echo x >> ran'", f"model.success.check='touch at; {WAIT}'", *here,
         ],
+        "postprocessing": [
+            "model=command", "backend.command='echo x >> ran'", "postprocess.processor='slow_processor:Slow'", *here,
+        ],
     }[stage]  # fmt: skip
 
 
@@ -57,12 +72,13 @@ class Driver:
         self.where = where
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rompy_hydra", "run", *words(stage)],
-            cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            cwd=where, env={**os.environ, "PYTHONPATH": str(where)}, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._reach(stage)
 
     def _reach(self, stage: str) -> None:
-        if stage in ("running", "collecting"):
+        if stage in ("running", "collecting", "postprocessing"):
             until((self.run / "at").exists)
         elif stage == "composing":
             until(self._reads_the_pipe)
@@ -133,7 +149,7 @@ def test_before_the_start_nothing_is_left(repository: Path, stage: str, number: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("stage", STAGES[2:])
+@pytest.mark.parametrize("stage", STAGES[2:4])
 def test_an_interrupted_run_is_cancelled_and_gone(repository: Path, stage: str, number: signal.Signals) -> None:
     driver = Driver(stage, repository)
     driver.process.send_signal(number)
@@ -143,7 +159,7 @@ def test_an_interrupted_run_is_cancelled_and_gone(repository: Path, stage: str, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("stage", STAGES[2:])
+@pytest.mark.parametrize("stage", STAGES[2:4])
 def test_a_run_goes_on_without_its_driver_and_its_end_is_recorded(
     repository: Path, stage: str, number: signal.Signals
 ) -> None:
@@ -157,7 +173,18 @@ def test_a_run_goes_on_without_its_driver_and_its_end_is_recorded(
     until(lambda: nothing_runs(repository))
 
 
-@pytest.mark.parametrize("stage", STAGES[2:])
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_death_while_postprocessing_leaves_a_run_that_succeeded(repository: Path, number: signal.Signals) -> None:
+    driver = Driver("postprocessing", repository)
+    driver.process.send_signal(number)
+    assert driver.end() == CODES[number]
+    status = driver.status()
+    assert status["state"] == "succeeded"
+    assert status.get("postprocess", {}).get("success") is not True
+    until(lambda: nothing_runs(repository))
+
+
+@pytest.mark.parametrize("stage", STAGES[2:4])
 def test_a_killed_keeper_leaves_a_lost_run_and_no_process(repository: Path, stage: str) -> None:
     driver = Driver(stage, repository)
     os.kill(driver.record()["watcher"]["pid"], signal.SIGKILL)
@@ -168,7 +195,7 @@ def test_a_killed_keeper_leaves_a_lost_run_and_no_process(repository: Path, stag
     until(lambda: nothing_runs(repository))
 
 
-@pytest.mark.parametrize("stage", STAGES[2:])
+@pytest.mark.parametrize("stage", STAGES[2:4])
 def test_when_driver_and_keeper_die_status_says_lost(repository: Path, stage: str) -> None:
     driver = Driver(stage, repository)
     keeper = driver.record()["watcher"]["pid"]
