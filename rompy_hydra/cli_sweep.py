@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rompy_hydra.errors import (
     EXIT_OK,
@@ -123,7 +123,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
     check_free(directory)
     draft = draft_directory(directory)
     try:
-        with _ended_by_sigterm():
+        with _Leaving() as leaving:
             remove_abandoned_drafts(directory.parent)
             lease = Lease.acquire(draft)
             repositories = sweep.planner.request.sources.repositories
@@ -134,7 +134,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
                 draft,
                 check(sweep.points(), lookups, settings.budget()),
                 skip_invalid=settings.skip_invalid,
-                tick=_planning(sweep.design.count()),
+                tick=_planning(sweep.design.count(), leaving),
             )
             _write_hydra_files(draft, sweep)
             description = _description(sweep, draft, cwd, snapshot, settings, submitted.total)
@@ -189,20 +189,32 @@ def _description(
     }
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, as long as there is nothing to be ended but this command."""
+class _Leaving:
+    """Ctrl-C and SIGTERM while there is nothing to be ended but this command.
 
-    def leave(*_: object) -> None:
-        interrupt = KeyboardInterrupt("SIGTERM")
-        interrupt.exit_code = 143  # type: ignore[attr-defined]  # what the street door ends with
-        raise interrupt
+    What a handler raises is lost if it comes up in a destructor or a callback of a library: `check` raises it again.
+    """
 
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self._interrupt: KeyboardInterrupt | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {n: signal.signal(n, self._leave) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _leave(self, number: int, _frame: object) -> None:
+        self._interrupt = KeyboardInterrupt(signal.Signals(number).name)
+        self._interrupt.exit_code = 128 + number  # type: ignore[attr-defined]  # what the street door ends with
+        raise self._interrupt
+
+    def check(self) -> None:
+        """Leave, if somebody asked for it."""
+        if self._interrupt is not None:
+            raise self._interrupt
 
 
 def _with_templates_of(
@@ -229,13 +241,14 @@ def _write_hydra_files(layout: SweepLayout, sweep: Sweep) -> None:
         (layout.hydra / name).write_text(text, encoding="utf-8")
 
 
-def _planning(total: int) -> Callable[[int], None]:
+def _planning(total: int, leaving: _Leaving) -> Callable[[int], None]:
     """Says how far planning is, where it takes long enough to wonder."""
     width = _terminal_width()
     due = time.monotonic() + 1.0
 
     def tick(done: int) -> None:
         nonlocal due
+        leaving.check()
         if width is not None and time.monotonic() >= due:
             due = time.monotonic() + 0.2
             _write_error(f"\r\x1b[K{done} of {total} points checked" if done < total else "\r\x1b[K")

@@ -58,6 +58,7 @@ class Keeper:
         self._jobs: deque[dict[str, Any]] = deque()
         self._token = ""
         self._cancel: dict[str, Any] | None = None
+        self._early_cancels: dict[str, dict[str, Any]] = {}
         self._is_hurried = False
         self._readers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
@@ -99,7 +100,7 @@ class Keeper:
     def run(self, message: dict[str, Any], **special: Any) -> None:
         """Run one job to its end."""
         self._token = message["token"]
-        self._cancel = None
+        self._cancel = self._early_cancels.pop(self._token, None)
         self._is_hurried = False
         self._attempt(self, message, **special).run()
         self._token = ""
@@ -164,6 +165,8 @@ class Keeper:
         elif message["do"] == "cancel" and message["token"] == self._token:
             self._is_hurried = self._cancel is not None or message.get("grace_s") == 0
             self._cancel = self._cancel or message
+        elif message["do"] == "cancel" and any(job["token"] == message["token"] for job in self._jobs):
+            self._early_cancels[message["token"]] = message  # it came together with its job
 
     def _lose_driver(self) -> None:
         self.driver_gone = True

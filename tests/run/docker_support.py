@@ -29,7 +29,8 @@ def docker(*words: str, check: bool = True, stdin: str | None = None) -> str:
 
 @contextmanager
 def built(name: str, dockerfile: str) -> Iterator[str]:
-    """An image for one test."""
+    """An image for one test, whoever else tests on this engine."""
+    name = f"{name}-{os.getpid()}"
     docker("build", "-q", "-t", name, "-", stdin=dockerfile)
     try:
         yield name

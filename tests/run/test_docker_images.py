@@ -37,14 +37,14 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def context(tmp_path: Path, tiny_image: str) -> Iterator[Path]:
     """A directory to build in; what was built from it is removed."""
-    directory = tmp_path / "My Model"
+    directory = tmp_path / f"My Model {os.getpid()}"  # its images are ours alone, whoever else tests on this engine
     directory.mkdir()
     (directory / "Dockerfile").write_text(
         f"ARG BASE={tiny_image}\nFROM $BASE\nARG SAY=hello\nCOPY . /model\nRUN echo $SAY > /said\n"
     )
     (directory / "data.txt").write_text("one\n")
     yield directory
-    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}", "rompy-hydra/my-model").split():
+    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"rompy-hydra/my-model-{os.getpid()}").split():
         docker("rmi", name, check=False)  # a test run beside this one may have been quicker
 
 
@@ -69,7 +69,7 @@ def test_a_changed_copied_file_builds_anew_and_an_unchanged_one_does_not(tmp_pat
     assert first["said"] == "one\nhello\n"
     image = first["provenance"]["image"]
     assert image["id"] == image_id(image["name"])
-    assert image["name"].startswith("rompy-hydra/my-model:")
+    assert image["name"].startswith(f"rompy-hydra/my-model-{os.getpid()}:")
     (context / "data.txt").touch()
     again = run(tmp_path, built(context))
     assert again["provenance"]["image"]["id"] == image["id"]
@@ -106,14 +106,21 @@ def test_build_arguments_reach_the_build_and_count(tmp_path: Path, context: Path
 
 
 def test_another_base_under_the_same_name_builds_anew(tmp_path: Path, context: Path, tiny_image: str) -> None:
-    args = {"BASE": "rompy-test/base"}
-    docker("tag", tiny_image, "rompy-test/base")
+    args = {"BASE": f"rompy-test/base-{os.getpid()}"}
+    docker("tag", tiny_image, f"rompy-test/base-{os.getpid()}")
     try:
         first = run(tmp_path, built(context, build_args=args))
-        docker("build", "-q", "-t", "rompy-test/base", "-", stdin=f"FROM {tiny_image}\nRUN echo new > /new\n")
+        docker(
+            "build",
+            "-q",
+            "-t",
+            f"rompy-test/base-{os.getpid()}",
+            "-",
+            stdin=f"FROM {tiny_image}\nRUN echo new > /new\n",
+        )
         second = run(tmp_path, built(context, build_args=args), "cat /new")
     finally:
-        docker("rmi", "-f", "rompy-test/base")
+        docker("rmi", "-f", f"rompy-test/base-{os.getpid()}")
     assert second["said"] == "new\n"
     assert first["provenance"]["image"]["id"] != second["provenance"]["image"]["id"]
 
@@ -122,7 +129,7 @@ def test_a_dockerfile_alone_is_built_in_its_own_directory(
     tmp_path: Path, context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(tmp_path, DockerConfig(dockerfile="My Model/Dockerfile", cpu=None))["said"] == "one\nhello\n"
+    assert run(tmp_path, DockerConfig(dockerfile=f"{context.name}/Dockerfile", cpu=None))["said"] == "one\nhello\n"
 
 
 def test_a_dockerfile_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,11 +287,11 @@ def test_an_image_that_nobody_has_is_told_before_anything_is_made(
 
 
 def test_an_image_for_another_platform_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    docker("load", "-i", str(_foreign_image(tmp_path, "rompy-test/elsewhere:latest")))
+    docker("load", "-i", str(_foreign_image(tmp_path, f"rompy-test/elsewhere-{os.getpid()}:latest")))
     try:
-        code, message = refused(tmp_path, monkeypatch, capsys, "backend.image=rompy-test/elsewhere")
+        code, message = refused(tmp_path, monkeypatch, capsys, f"backend.image=rompy-test/elsewhere-{os.getpid()}")
     finally:
-        docker("rmi", "rompy-test/elsewhere")
+        docker("rmi", f"rompy-test/elsewhere-{os.getpid()}")
     assert code == 4
     assert "is for linux/s390x, and the engine" in message
     assert "docker pull --platform linux/" in message

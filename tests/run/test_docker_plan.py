@@ -16,9 +16,9 @@ from rompy_hydra.errors import ConfigError
 from rompy_hydra.model import ModelRun
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.run import docker_engine
+from rompy_hydra.run.docker_box import Frames, LogFiles
 from rompy_hydra.run.docker_container import ContainerSettings, container_config, shm_bytes, split_volume, volume_binds
 from rompy_hydra.run.docker_engine import EngineFacts, engine_address
-from rompy_hydra.run.docker_keeper import Frames, LogFiles
 from rompy_hydra.run.docker_planner import DockerPlanner
 from rompy_hydra.workflow import settle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -38,9 +39,9 @@ runtime = "runc"
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory, tiny_image: str) -> Iterator[str]:
+def podman(tiny_image: str) -> Iterator[str]:
     """The address of a Podman with everything of its own, the tiny image in it."""
-    where = tmp_path_factory.mktemp("podman")
+    where = Path(tempfile.mkdtemp(prefix="rp-", dir="/tmp"))  # it takes no long paths
     (where / "settings.conf").write_text(SETTINGS)
     words = ["podman", "--root", f"{where}/root", "--runroot", f"{where}/run", "--storage-driver", "vfs"]
     address = f"unix://{where}/podman.sock"
@@ -57,6 +58,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory, tiny_image: str) -> Iterato
     finally:
         service.terminate()
         service.wait(30)
+        shutil.rmtree(where, ignore_errors=True)
 
 
 @pytest.fixture

@@ -454,6 +454,15 @@ def test_a_second_cancel_cuts_the_grace_short(executor: LocalExecutor, make_job:
     assert outcome.reason.startswith("once")
 
 
+def test_a_cancel_right_behind_its_job_is_heard(executor: LocalExecutor, make_job: MakeJob) -> None:
+    for number in range(10):
+        running = executor.submit(make_job("sleep 60", name=f"n{number}"), {"run_id": "r"})
+        running.cancel("at once")
+        outcome = running.wait(20)
+        assert outcome is not None
+        assert (outcome.state, outcome.reason.startswith("at once")) == (RunState.CANCELLED, True)
+
+
 def test_keepers_are_used_again(executor: LocalExecutor, make_job: MakeJob) -> None:
     job = make_job("true")
     first = executor.start(job, record_for(job))

@@ -69,7 +69,7 @@ class Sweeps:
     def sweep(self, command: str, *words: str) -> list[str]:
         """The words of a sweep in `sw`; `command` is for a shell."""
         quoted = command.replace("\\", "\\\\").replace('"', '\\"')
-        return ["run", "-m", "model=command", f'backend.command="{quoted}"', "hydra.sweep.dir=sw", *words]
+        return ["run", "-m", "model=command", f'model.command="{quoted}"', "hydra.sweep.dir=sw", *words]
 
     @property
     def path(self) -> Path:

@@ -306,3 +306,31 @@ def test_a_full_disk_in_the_middle_stops_the_sweep_and_resume_completes_it(small
     ran = (tmp_path / "ran").read_text().split()
     assert sorted(ran, key=int) == [str(n) for n in range(400)]
     assert sweeps.states() == {"succeeded": 400}
+
+
+# ---- containers
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("keeper_dies", [False, True])
+def test_a_container_that_runs_when_its_driver_dies_is_waited_for(
+    sweeps: Sweeps, tiny_image: str, keeper_dies: bool
+) -> None:
+    command = "echo ran >> count; while ! test -e go; do sleep 0.1; done; echo ${vars.n}"
+    words = sweeps.sweep(command, "backend=local,docker", f"model.image={tiny_image}", "vars.n=1", "sweep.cpus=2")
+    with sweeps.started(*words) as driver:
+        until(lambda: all((sweeps.path / str(n) / "count").exists() for n in (0, 1)))
+        kill(driver)
+    if keeper_dies:
+        (start,) = (e for e in sweeps.events("start") if e["n"] == 1)
+        os.kill(start["by"]["pid"], signal.SIGKILL)
+    assert sweeps.states() == {"running": 2}
+    with sweeps.started("resume", "sw") as second:
+        time.sleep(1.0)
+        for number in (0, 1):
+            (sweeps.path / str(number) / "go").touch()
+        assert second.wait(90) == 0
+    assert [(sweeps.path / str(n) / "count").read_text() for n in (0, 1)] == ["ran\n", "ran\n"]
+    assert sweeps.states() == {"succeeded": 2}
+    assert (sweeps.path / "1" / "stdout.log").read_text() == "1\n"
+    assert {p.name for p in (sweeps.path / "1").iterdir()} == {"run.json", "stdout.log", "stderr.log", "count", "go"}
