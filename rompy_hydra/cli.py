@@ -331,10 +331,9 @@ class _signals:  # noqa: N801  # reads as `with _signals():`
         def detach(*_: object) -> None:
             os._exit(129)  # the keeper owns the run and its record; nothing of ours is left to do
 
-        self._before = {
-            signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
-            signal.SIGHUP: signal.signal(signal.SIGHUP, detach),
-        }
+        self._before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: the driver itself is meant to stay
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, detach)
 
     def __exit__(self, *exc: object) -> None:
         import signal

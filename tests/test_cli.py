@@ -460,6 +460,7 @@ def start(command: str, cwd: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [*COMMAND, "run", "model=command", f"backend.command={command}", "output_dir=out", "run_id=r"],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  # the tests may run under nohup
     )  # fmt: skip
     wait_until(lambda: state_of(cwd) == "running")
     return process

@@ -74,6 +74,7 @@ class Driver:
             [sys.executable, "-m", "rompy_hydra", "run", *words(stage)],
             cwd=where, env={**os.environ, "PYTHONPATH": str(where)}, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  # the tests may run under nohup
         )  # fmt: skip
         self._reach(stage)
 
