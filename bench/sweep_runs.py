@@ -4,7 +4,8 @@
 
 No-op runs, each with its directory, two logs, record and journal, against `xargs -P2` that makes a directory, starts a
 shell and writes a log; the whole command counts, from typing it to its last line.  Hydra's basic launcher is timed on
-20 jobs of an empty app (it starts no process for them) and stated per job.  Memory is the driver's own, at two sizes.
+20 jobs of the same configuration, in an app that does nothing (it starts no process for them), and stated per job.
+Memory is the driver's own, at two sizes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-MINIMAL_HYDRA_APP = """\
+HYDRA_APP = """\
+from functools import partial
+
 import hydra
 
+from rompy_hydra.compose import nodes, resolvers
+from rompy_hydra.compose.sources import find_sources
+from rompy_hydra.workspace.template import Templates
 
-@hydra.main(version_base=None, config_path=None)
+sources = find_sources()
+resolvers.register()
+nodes.register_schemas("bench")
+templates = Templates(sources.template_roots)
+for name in templates:
+    nodes.register_template(name, partial(templates.__getitem__, name))
+
+
+@hydra.main(version_base=None, config_path=str(sources.packaged.conf), config_name="config")
 def app(config):
     pass
 
 
 app()
 """
+POINT = ("model=command", "backend.command=true")
 XARGS = "seq 1 {points} | xargs -P2 -I{{}} sh -c 'mkdir {{}} && cd {{}} && true > stdout.log 2> stderr.log'"
 HYDRA_JOBS = 20
 
@@ -51,7 +66,7 @@ def main() -> int:
 
 def _bench(folder: Path, rounds: int, points: int) -> int:
     app = folder / "app.py"
-    app.write_text(MINIMAL_HYDRA_APP)
+    app.write_text(HYDRA_APP)
     seconds = _rounds(
         {
             "ours": lambda: _sweep(folder, points),
@@ -93,7 +108,7 @@ def _rounds(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 def _sweep_command(points: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "rompy_hydra", "run", "-m", "model=command", "backend.command=true"),
+        *(sys.executable, "-m", "rompy_hydra", "run", "-m", *POINT),
         *(f"vars.n=range(0,{points})", "hydra.sweep.dir=sweep"),
     ]
 
@@ -103,7 +118,7 @@ def _sweep(folder: Path, points: int) -> float:
 
 
 def _hydra(folder: Path, app: Path, jobs: int) -> float:
-    return _timed(folder, sys.executable, str(app), "-m", f"+n=range(0,{jobs})", "hydra.sweep.dir=multirun")
+    return _timed(folder, sys.executable, str(app), "-m", *POINT, f"vars.n=range(0,{jobs})", "hydra.sweep.dir=multirun")
 
 
 def _timed(folder: Path, *argv: str) -> float:

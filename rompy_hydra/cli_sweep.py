@@ -130,14 +130,14 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
             snapshot = take_snapshot(draft.snapshot, [(r.conf, r.templates) for r in repositories])
             settings = SweepSettings.of(sweep.spec)
             lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=not settings.timing)
-            submitted = write_plan(
+            total = write_plan(
                 draft,
                 check(sweep.points(), lookups, settings.budget()),
                 skip_invalid=settings.skip_invalid,
                 tick=_planning(sweep.design.count(), leaving),
             )
             _write_hydra_files(draft, sweep)
-            description = _description(sweep, draft, cwd, snapshot, settings, submitted.total)
+            description = _description(sweep, draft, cwd, snapshot, settings, total)
             write_description(draft, description)
             layout = publish(draft, directory)
             lease.move(layout)
@@ -151,7 +151,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
         lookups=lookups,
         sweep_id=description["sweep_id"],
         fan_out=description["fan_out"],
-        total=submitted.total,
+        total=total,
     )
     moved = {
         repository.templates: (layout.sweep_dir / entry["snapshot"]).with_name("templates")

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel
 
@@ -43,6 +43,15 @@ def marked(model: BaseModel, mark: str, prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", value
 
 
+_PLAIN = (dict, list, tuple, Literal)
+
+
+@cache
+def parts_with(cls: type[BaseModel], mark: str) -> frozenset[str]:
+    """The fields of a model in or below which something may carry the mark."""
+    return frozenset(name for name, _ in _places(cls, mark))
+
+
 @cache  # a sweep asks for every point
 def _places(cls: type[BaseModel], mark: str) -> tuple[tuple[str, bool], ...]:
     """The fields that carry the mark, or may hold a model with one that does."""
@@ -51,10 +60,9 @@ def _places(cls: type[BaseModel], mark: str) -> tuple[tuple[str, bool], ...]:
         extra: Any = field.json_schema_extra
         kind: Any = field.annotation
         has_mark = isinstance(extra, dict) and extra.get("identity") == mark
-        is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
-        is_plain = isinstance(kind, type) and not is_model
-        # What is neither a model nor a plain type (a union, say) may hold a model.
-        if has_mark or (is_model and (kind is BaseModel or _places(kind, mark))) or not (is_model or is_plain):
+        # A model may be one of a class derived from this one, with marks of its own; so may what a union holds.
+        holds_no_model = (isinstance(kind, type) and not issubclass(kind, BaseModel)) or get_origin(kind) in _PLAIN
+        if has_mark or not holds_no_model:
             found.append((name, has_mark))
     return tuple(found)
 

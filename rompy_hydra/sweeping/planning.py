@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
-from rompy_hydra.plan.identity import marked, point_id
+from rompy_hydra.plan.identity import marked, parts_with, point_id
 from rompy_hydra.plan.point import InvalidPoint, Point
+from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.record.store import utc
 from rompy_hydra.redaction import REDACTED, redact, redact_override
 from rompy_hydra.run.placement import says_cpus
@@ -102,21 +103,23 @@ def plan_point(point: Point, lookups: Lookups, *, make: bool = True) -> tuple[Pl
 
 def point_identity(point: Point, prepared: Prepared) -> str:
     """Science, the execution keys that this sweep varies, and the repeat."""
+    spec, roots = prepared.spec, tuple(point.swept)
+    # A group like `env` may set anything: then every execution key counts.
+    sets_all = any(root in point.plan.choices and root not in _GROUPS_OF_ONE_PART for root in roots)
+    parts = {root.partition(".")[0] for root in roots}
     execution: dict[str, Any] = {}
-    if point.swept:
-        spec = prepared.spec
-        roots = tuple(point.swept)
-        named = ("model", "backend", "resources", "site", "postprocess")
-        # A group like `env` may set anything: then every execution key counts.
-        sets_all = any(root in point.plan.choices and root not in named for root in roots)
+    if sets_all or parts & parts_with(RunSpec, "execution"):
         execution = {
             key: value
             for key, value in marked(spec, "execution")
             if sets_all or any(key == root or key.startswith(f"{root}.") for root in roots)
         }
-        if sets_all or any(root.split(".")[0] == "backend" for root in roots):
-            execution["backend.type"] = spec.backend.type
+    if sets_all or "backend" in parts:
+        execution["backend.type"] = spec.backend.type
     return point_id(prepared.science_id, execution, point.repeat)
+
+
+_GROUPS_OF_ONE_PART = frozenset({"model", "backend", "resources", "site", "postprocess"})
 
 
 def check(
@@ -168,30 +171,19 @@ def _check_directory(planned: PlannedPoint, directories: set[int]) -> None:
     directories.add(hash(place))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """What planning found."""
-
-    total: int
-    invalid: int
-    core_seconds: float | None
-    """cpus times time limit of all points; None where a point has no limit."""
-
-
 def write_plan(
     layout: SweepLayout,
     checked: Iterator[PlannedPoint | InvalidPoint],
     *,
     skip_invalid: bool,
     tick: Callable[[int], None],
-) -> Submitted:
-    """`plan.jsonl`, and the first events: which points are left out.
+) -> int:
+    """`plan.jsonl`, and the first events: which points are left out; how many points there are.
 
     Raises `ConfigError` with every finding of every point, unless the invalid ones are to be skipped.
     """
     invalid = InvalidPoints()
     total = 0
-    core_seconds: float | None = 0.0
     events = LineFile(layout.events)
     try:
         with layout.plan.open("wb") as plan:
@@ -205,10 +197,6 @@ def write_plan(
                     events.append(dump_line({"t": utc(), "e": "invalid", "n": point.number, "why": line["invalid"]}))
                 else:
                     line = point.line()
-                    limit = point.time_limit_s
-                    core_seconds = (
-                        None if core_seconds is None or limit is None else core_seconds + limit * point.need.cpus
-                    )
                 plan.write(fit_line(layout, plan_fields(line)))
             plan.flush()
             os.fsync(plan.fileno())
@@ -216,9 +204,12 @@ def write_plan(
         raise SiteError(f"{layout.plan} cannot be written: {error.strerror}") from error
     finally:
         events.close()
+    if not total:
+        finding = Finding("sweep.exclude", "leaves out every point", mend="change the conditions, or the values")
+        raise ConfigError("the sweep has no point", [finding])
     if invalid and (not skip_invalid or len(invalid) == total):
         raise invalid.error(total)
-    return Submitted(total=total, invalid=len(invalid), core_seconds=core_seconds)
+    return total
 
 
 def plan_fields(fields: dict[str, Any]) -> dict[str, Any]:

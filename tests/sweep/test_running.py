@@ -112,6 +112,12 @@ def test_invalid_points_can_be_left_out(sweeps: Sweeps) -> None:
     assert "resources.cpus" in json.loads((sweeps.path / "plan.jsonl").read_text().splitlines()[2])["invalid"]
 
 
+def test_a_sweep_without_a_point_is_refused(sweeps: Sweeps) -> None:
+    done = sweeps.run(*sweeps.sweep("true", "vars.n=1,2", "sweep.exclude='vars.n > 0'"), code=2)
+    assert "the sweep has no point" in done.stderr
+    assert not sweeps.path.exists()
+
+
 def test_a_failed_point_is_told_at_once_with_its_log_and_the_exit_code_is_one(sweeps: Sweeps) -> None:
     done = sweeps.run(*sweeps.sweep("echo the bottom is gone >&2; exit ${vars.n}", "vars.n=0,3,0"), code=1)
     assert "failed: point 1 (n=3): its command ended with exit code 3" in done.stderr
