@@ -481,7 +481,7 @@ def try_one(files: dict[str, Any], command: Sequence[Sequence[str]]) -> None:
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-@settings(max_examples=20, suppress_health_check=SLOW)
+@settings(max_examples=15, suppress_health_check=SLOW)
 @given(trees(), COMMANDS)
 def test_any_point_of_any_tree_is_what_hydra_makes_of_it(files: dict[str, Any], command: list[list[str]]) -> None:
     try_one(files, command)
@@ -804,7 +804,6 @@ VALUES_OF_OURS = [
     "on_existing=new",
     "site.partition=debug",
     "backend.timeout=120",
-    "backend.type=docker",
     "hydra.job.env_set.FOO=1",
     "hydra.sweep.dir=there",
     "sweep.jobs=2",
@@ -844,10 +843,11 @@ def test_no_example_of_a_sweep_needs_a_fallback(example: Path) -> None:
 @pytest.mark.parametrize("value", VALUES_OF_OURS)
 def test_a_plan_is_that_of_the_single_run(value: str) -> None:
     planner = planner_of()
-    for overrides in (["model=command", "vars.y=1", value], [value, "env=hpc", "vars.y=2"]):
-        wanted = single(planner, overrides)
-        for _ in range(2):
-            assert planned(planner, overrides) == wanted, overrides
+    overrides = ["site=generic_slurm", value, "model=command", "vars.y=1"]
+    wanted = single(planner, overrides)
+    assert not isinstance(wanted, list), wanted
+    for _ in range(2):
+        assert planned(planner, overrides) == wanted
     assert not planner.counts.aside
 
 
@@ -877,7 +877,7 @@ def test_a_wrong_point_is_told_as_the_single_run_is(overrides: list[str]) -> Non
     assert planner.counts.refused
 
 
-@settings(max_examples=12, suppress_health_check=SLOW)
+@settings(max_examples=8, suppress_health_check=SLOW)
 @given(
     st.lists(st.sampled_from([f"{g}={o}" for g in GROUPS_OF_OURS for o in options_of(g)]), max_size=2, unique=True),
     st.lists(st.sampled_from([*VALUES_OF_OURS, "resources.threads=x", "resources.cpus=3", "vars={x:2}"]), max_size=4),
