@@ -85,12 +85,6 @@ class RecordError(RompyHydraError):
     exit_code = EXIT_REQUEST
 
 
-class PostprocessError(RompyHydraError):
-    """A postprocessor failed; the run's own state is untouched."""
-
-    exit_code = EXIT_RUN_FAILED
-
-
 def did_you_mean(word: str, known: Iterable[str], *, limit: int = 8) -> str:
     """A closing sentence that names the nearest known word, or lists the known ones."""
     names = sorted({str(name) for name in known})

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rompy_hydra import workflow
+from rompy_hydra.backends.complaints import path_in, rules_by_key
 from rompy_hydra.backends.config import BaseBackendConfig, LocalConfig
 from rompy_hydra.backends.loading import load_one
 from rompy_hydra.compose.sources import find_sources
@@ -198,13 +199,13 @@ class ModelRun:
         try:
             spec = RunSpec.model_validate(data)
         except ValidationError as error:
-            findings += _findings(error, "")
+            findings += _findings(error, data)
         if self._template_directory is not None:
             template = get_template(self._template_directory.name, [self._template_directory.parent])
             try:
                 parameters = template.parameters_model.model_validate(parameters).model_dump(mode="json")
             except ValidationError as error:
-                findings += _findings(error, "model.parameters.")
+                findings += _findings(error, parameters, "model.parameters.")
         if spec is None or findings:
             raise ConfigError("the run is described wrongly", findings)
         spec = spec.model_copy(update={"output_dir": Path.cwd() / spec.output_dir})
@@ -233,8 +234,6 @@ def _call(method: Callable[..., object], run: ModelRun) -> object:
     return method(run) if takes else method()
 
 
-def _findings(error: ValidationError, prefix: str) -> list[Finding]:
-    return [
-        Finding(key=prefix + ".".join(str(part) for part in item["loc"]), rule=item["msg"])
-        for item in error.errors(include_url=False, include_input=False)
-    ]
+def _findings(error: ValidationError, data: Any, prefix: str = "") -> list[Finding]:
+    rules = rules_by_key(error, lambda location: path_in(data, location))
+    return [Finding(key=prefix + ".".join(map(str, path)), rule=rule) for path, rule in rules.items()]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rompy_hydra.backends.complaints import path_in, rules_by_key
 from rompy_hydra.errors import ConfigError, Finding, SiteError
 
 if TYPE_CHECKING:
@@ -260,26 +261,8 @@ def _type_by_keys(data: Mapping[Any, Any]) -> str:
 
 
 def _findings(error: ValidationError, document: Document) -> Iterator[Finding]:
-    """One for each key: the members of a union complain each for itself, their sentences are joined."""
-    rules: dict[tuple[str | int, ...], list[str]] = {}
-    for item in error.errors(include_url=False, include_input=False):
-        rules.setdefault(_path_in(document.data, item["loc"]), []).append(item["msg"].removeprefix("Value error, "))
-    for path, messages in rules.items():
-        rule = "; or ".join(dict.fromkeys(messages))
+    for path, rule in rules_by_key(error, lambda location: path_in(document.data, location)).items():
         yield Finding(".".join(map(str, path)), rule, where=document.where(path))
-
-
-def _path_in(data: Any, location: Sequence[str | int]) -> tuple[str | int, ...]:
-    """The keys of a pydantic location: the labels of union members lead nowhere in the data."""
-    path: list[str | int] = []
-    for part in location:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            if len(location) > 1 or isinstance(part, int):
-                continue
-        path.append(part)  # a single one that is not there is a field that is missing
-    return tuple(path)
 
 
 def _line_of(node: yaml.Node | None, path: Sequence[str | int]) -> int | None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from rompy_hydra.backends.complaints import rules_by_key
 from rompy_hydra.compose.composer import Composition, wrong
 from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
@@ -21,7 +22,6 @@ from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.redaction import looks_like_credential, redact, redact_override
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_PREFIXES = ("Value error, ", "Assertion failed, ")
 
 
 def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
@@ -97,18 +97,11 @@ def _parameters(plain: Mapping[str, Any], composition: Composition) -> dict[str,
 
 
 def _findings(error: ValidationError, prefix: str, composition: Composition) -> list[Finding]:
-    """One finding per key: the members of a union complain each for itself, their sentences are joined."""
-    rules: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False, include_input=False):
-        key = prefix + _key(item["loc"], composition, prefix)
-        message = item["msg"]
-        for start in _PREFIXES:
-            message = message.removeprefix(start)
-        rules.setdefault(key.rstrip("."), []).append(message)
-    return [_finding(key, messages, composition) for key, messages in rules.items()]
+    rules = rules_by_key(error, lambda location: (prefix + _key(location, composition, prefix)).rstrip("."))
+    return [_finding(key, rule, composition) for key, rule in rules.items()]
 
 
-def _finding(key: str, messages: Sequence[str], composition: Composition) -> Finding:
+def _finding(key: str, rule: str, composition: Composition) -> Finding:
     raw = composition.raw(key)
     value = None
     if raw is not None and not isinstance(raw, (dict, list)):
@@ -119,7 +112,7 @@ def _finding(key: str, messages: Sequence[str], composition: Composition) -> Fin
     return Finding(
         key=key,
         value=value,
-        rule="; or ".join(dict.fromkeys(messages)),
+        rule=rule,
         where=composition.provenance.origin(key).where,
     )
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from rompy_hydra.backends.complaints import rules_by_key
 from rompy_hydra.compose.bridge import to_plan
 from rompy_hydra.compose.compiled_tree import concatenation
 from rompy_hydra.compose.composer import Composition, Request, compose_with, line_of_environment, open_loader, wrong
@@ -463,15 +464,14 @@ def _sweep_spec(composition: Composition) -> SweepSpec:
 
 
 def _findings_of_the_spec(error: ValidationError, composition: Composition) -> list[Finding]:
-    """One finding for each key; the members of a union complain each for itself."""
-    rules: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False, include_input=False):
+    def key_of(location: Sequence[int | str]) -> str:
         # `list[any]` and `str` in a location are members of a union and no keys
-        parts = [str(part) for part in item["loc"] if part != "str" and not str(part).startswith("list[")]
-        rules.setdefault(".".join(["sweep", *parts]), []).append(item["msg"].removeprefix("Value error, "))
+        parts = [str(part) for part in location if part != "str" and not str(part).startswith("list[")]
+        return ".".join(["sweep", *parts])
+
     return [
-        Finding(key=key, rule="; or ".join(dict.fromkeys(messages)), where=composition.provenance.origin(key).where)
-        for key, messages in rules.items()
+        Finding(key=key, rule=rule, where=composition.provenance.origin(key).where)
+        for key, rule in rules_by_key(error, key_of).items()
     ]
 
 

@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from rompy_hydra.errors import (
     EXIT_OK,
@@ -160,9 +160,6 @@ class Watcher(Protocol):
         ...
 
 
-FailurePolicy = Literal["continue", "fail_fast"]
-
-
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Why no further point is started, and what that means for the exit code."""
@@ -177,7 +174,6 @@ class _Running:
     handle: Handle
     cpus: tuple[int, ...] | None
     fd: int
-    is_cancelled: bool = False
 
 
 class Scheduler:
