@@ -22,7 +22,7 @@ PLAN = """
 import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from rompy_hydra import cli_sweep
+from rompy_hydra.verbs import sweep as cli_sweep
 from rompy_hydra.compose.invocation import command_request
 from rompy_hydra.compose.sources import find_sources
 from rompy_hydra.compose.sweep_plans import open_sweep

@@ -30,7 +30,10 @@ from rompy_hydra.run.command import command_key
 from rompy_hydra.run.observe import observe
 from rompy_hydra.run.planner import open_executor
 from rompy_hydra.run.plugin import executor_of, seed_call
+from rompy_hydra.steps.jobs import fill_workspace
+from rompy_hydra.steps.prepare import prepare
 from rompy_hydra.workspace.layout import run_directory
+from rompy_hydra.workspace.run_record import RunRecord
 from rompy_hydra.workspace.template import get_template
 
 
@@ -63,7 +66,7 @@ class ModelRun:
         }
         self._plan = self._plan_with(self._data["backend"])
         self._workspace: Path | None = None
-        self.record: workflow.RunRecord | None = None
+        self.record: RunRecord | None = None
 
     @classmethod
     def from_file(cls, path: str | Path) -> ModelRun:
@@ -122,10 +125,10 @@ class ModelRun:
         """Render the workspace into the run's directory and return its path; the same twice changes nothing."""
         workspace = self._workspace
         if workspace is None:
-            prepared = workflow.prepare(self._plan, target=self._target())
+            prepared = prepare(self._plan, target=self._target())
             layout = run_directory(self.output_dir, self.run_id)
             layout.run_dir.mkdir(parents=True, exist_ok=True)
-            workflow.fill_workspace(layout, prepared)
+            fill_workspace(layout, prepared)
             workspace = layout.run_dir
         generate = getattr(self._object, "generate", None)
         if callable(generate):

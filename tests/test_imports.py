@@ -23,8 +23,9 @@ LADDER: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            {"cli", "cli_backends", "cli_sweep", "cli_watch", "__main__"},
+            {"cli", "verbs", "__main__"},
             {"compose", "workflow", "sweeping", "model"},
+            {"steps"},
             {"sweep", "report"},
             {"run", "workspace", "postprocess"},
             {"record"},

@@ -12,6 +12,7 @@ from rompy_hydra.plan.point import InvalidPoint, Point
 from rompy_hydra.plan.retry import RetrySpec
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
+from rompy_hydra.steps.lookups import Lookups
 from rompy_hydra.sweep.cancel import read_cancel_request
 from rompy_hydra.sweep.invalid import InvalidPoints
 from rompy_hydra.sweep.journal import Journal
@@ -25,7 +26,6 @@ from rompy_hydra.sweep.state import SweepState, read_state, write_digest
 from rompy_hydra.sweep.table import directory_of, plan_lines
 from rompy_hydra.sweeping.lanes import Lane, Lanes, open_lane
 from rompy_hydra.sweeping.starting import PointStarter, ReadyPoint
-from rompy_hydra.workflow import Lookups
 from rompy_hydra.workspace.layout import RunLayout
 
 

@@ -1,6 +1,6 @@
 """From points to `plan.jsonl`: everything that can be known of a point, and wrong with it, before the first starts.
 
-Point  →  workflow.prepare  →  PlannedPoint  →  a line of plan.jsonl
+Point  →  steps.prepare  →  PlannedPoint  →  a line of plan.jsonl
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.record.store import utc
 from rompy_hydra.redaction import REDACTED, redact, redact_override
 from rompy_hydra.run.placement import says_cpus
+from rompy_hydra.steps.lookups import Lookups
+from rompy_hydra.steps.prepare import Prepared, prepare
 from rompy_hydra.sweep.invalid import InvalidPoints, why_invalid
 from rompy_hydra.sweep.layout import SweepLayout, check_point_directory
 from rompy_hydra.sweep.lines import LineFile, dump_line, short
 from rompy_hydra.sweep.packing import Budget, Need
 from rompy_hydra.sweep.table import ASIDE
-from rompy_hydra.workflow import Lookups, Prepared, prepare
 
 Points = Iterator[Point | InvalidPoint]
 

@@ -37,7 +37,7 @@ class _Process:
         """Start it when it is its turn; whether it succeeded."""
         if self._process is None:
             if self._all.has_room():
-                code = "import sys; from rompy_hydra.workflow import postprocess_again as p; sys.exit(p(sys.argv[1]))"
+                code = "import sys, rompy_hydra.steps.processing as p; sys.exit(p.postprocess_again(sys.argv[1]))"
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", code, str(self._run_dir)],
                     stdin=subprocess.DEVNULL,

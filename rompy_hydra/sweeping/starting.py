@@ -20,12 +20,15 @@ from rompy_hydra.record import store
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.redaction import redact
 from rompy_hydra.run.plugin import executor_of
+from rompy_hydra.steps.claim import first_record
+from rompy_hydra.steps.jobs import fill_workspace, make_job
+from rompy_hydra.steps.lookups import Lookups
+from rompy_hydra.steps.prepare import Prepared, prepare
 from rompy_hydra.sweep.layout import SweepLayout, point_directory
 from rompy_hydra.sweep.scheduler import NOT_COUNTED, After, Announce, Handle, Task
 from rompy_hydra.sweeping.lanes import Lane
 from rompy_hydra.sweeping.planning import need_of, point_identity
 from rompy_hydra.sweeping.processing import Processing
-from rompy_hydra.workflow import Lookups, Prepared, fill_workspace, first_record, make_job, prepare
 from rompy_hydra.workspace.layout import RunLayout
 
 _LONG_ENOUGH_S = 0.5

@@ -20,7 +20,7 @@ from rompy_hydra.run.docker_box import Frames, LogFiles
 from rompy_hydra.run.docker_container import ContainerSettings, container_config, shm_bytes, split_volume, volume_binds
 from rompy_hydra.run.docker_engine import EngineFacts, engine_address
 from rompy_hydra.run.docker_planner import DockerPlanner
-from rompy_hydra.workflow import settle
+from rompy_hydra.steps.prepare import settle
 
 
 class FakeEngine:

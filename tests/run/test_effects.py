@@ -26,7 +26,8 @@ from rompy_hydra.plan.resources import Resources, thread_variables
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.record.states import RunState
 from rompy_hydra.run.effects import EFFECTS, NOT_RUN_YET, effects_table
-from rompy_hydra.workflow import RunRecord, prepare
+from rompy_hydra.steps.prepare import prepare
+from rompy_hydra.workspace.run_record import RunRecord
 from tests.services.docker_engine import ensure_tiny_image
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "resources.md"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from rompy_hydra.errors import EXIT_OK, RecordError, UsageError
 
 if TYPE_CHECKING:
-    from rompy_hydra.cli_sweep import Parser
     from rompy_hydra.sweep.layout import SweepLayout
     from rompy_hydra.sweep.view import Seen, SweepView
+    from rompy_hydra.verbs import Parser
 
 _LOG_LINES = 4
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from rompy_hydra.sweep.state import SweepState
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.lanes import Lanes
+    from rompy_hydra.verbs import Parser
 
-Parser = Callable[[str, str], "argparse.ArgumentParser"]
 Points = Callable[[], "Iterator[Point | InvalidPoint]"]
 
 
@@ -62,10 +62,10 @@ def dry_run(args: argparse.Namespace, sources: Sources) -> int:
     """`run [-m] --dry-run`: what would be, and everything that is wrong with it; nothing is written."""
     from rompy_hydra.compose.invocation import command_request, compose_command
     from rompy_hydra.plan.point import Point
+    from rompy_hydra.steps.lookups import Lookups
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweeping.forecast import Forecast, point_lines
     from rompy_hydra.sweeping.planning import check
-    from rompy_hydra.workflow import Lookups
 
     cwd = Path.cwd()
     if args.multirun:
@@ -111,6 +111,7 @@ def _sweep_directory(sweep: Sweep, cwd: Path) -> Path:
 
 def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]:
     """Take the snapshot, check every point, write down what the sweep is; its directory appears when that is done."""
+    from rompy_hydra.steps.lookups import Lookups
     from rompy_hydra.sweep.description import write_description
     from rompy_hydra.sweep.layout import check_free, draft_directory, publish
     from rompy_hydra.sweep.lease import Lease, remove_abandoned_drafts
@@ -118,7 +119,6 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
     from rompy_hydra.sweep.snapshot import take_snapshot
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.planning import check, write_plan
-    from rompy_hydra.workflow import Lookups
 
     check_free(directory)
     draft = draft_directory(directory)
@@ -470,6 +470,7 @@ def _update(layout: SweepLayout, description: dict[str, Any], lease: Lease) -> N
     from rompy_hydra.compose.sources import Repository
     from rompy_hydra.compose.sweep_plans import open_sweep
     from rompy_hydra.redaction import REDACTED
+    from rompy_hydra.steps.lookups import Lookups
     from rompy_hydra.sweep.description import write_description
     from rompy_hydra.sweep.journal import Journal
     from rompy_hydra.sweep.settings import SweepSettings
@@ -478,7 +479,6 @@ def _update(layout: SweepLayout, description: dict[str, Any], lease: Lease) -> N
     from rompy_hydra.sweep.table import plan_lines
     from rompy_hydra.sweeping.planning import check
     from rompy_hydra.sweeping.updating import compare, differences, next_snapshot, write_update
-    from rompy_hydra.workflow import Lookups
 
     state = read_state(layout, description["points"])
     if state.started:
@@ -543,10 +543,10 @@ def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease
     from rompy_hydra.compose.resolvers import ENV_VARIABLE
     from rompy_hydra.compose.sources import Repository, Sources
     from rompy_hydra.compose.sweep_plans import SweepPlanner
+    from rompy_hydra.steps.lookups import Lookups
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweep.snapshot import check_links
     from rompy_hydra.sweeping.driving import Drive
-    from rompy_hydra.workflow import Lookups
 
     check_links(description.get("linked", {}))
     repositories = description["repositories"]

@@ -1,0 +1,193 @@
+"""The run's directory, made here and now and by us alone, and the first record in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
+from rompy_hydra.plan.identity import point_id
+from rompy_hydra.plan.run_plan import RunPlan
+from rompy_hydra.plan.spec import RunSpec
+from rompy_hydra.record import provenance, store
+from rompy_hydra.record.liveness import ProcessIdentity
+from rompy_hydra.record.states import RunState
+from rompy_hydra.run.observe import observe
+from rompy_hydra.steps.prepare import Prepared
+from rompy_hydra.workspace.layout import RunLayout, run_directory
+from rompy_hydra.workspace.run_record import RunRecord
+
+
+def claim_directory(prepared: Prepared) -> tuple[RunLayout, RunRecord | None]:
+    """The directory of the run, made here and now and by us alone; or the finished record that `skip` found."""
+    spec = prepared.spec
+    layout = run_directory(spec.output_dir, spec.run_id)
+    number = 1
+    while True:
+        if _make(layout.run_dir, prepared):
+            return layout, None
+        if spec.on_existing == "new":
+            number += 1
+            layout = run_directory(spec.output_dir, f"{spec.run_id}-{number}")
+            continue
+        existing = _existing(layout)
+        if spec.on_existing == "skip" and existing is not None:
+            same = existing.data.get("science_id") == prepared.science_id
+            if existing.succeeded and same:
+                return layout, RunRecord(layout.run_dir, existing.data, skipped=True)
+            why = f"it is {existing.state}" if same else "it is another simulation (its science_id differs)"
+            raise ConfigError(_exists(layout, f"and cannot be skipped: {why}"), [_on_existing_finding(spec)])
+        if spec.on_existing == "replace" and existing is not None:
+            _remove_run(layout, existing)
+            continue
+        raise ConfigError(_exists(layout, "" if existing else "and is no run of ours"), [_on_existing_finding(spec)])
+
+
+def _exists(layout: RunLayout, why: str) -> str:
+    return f"the run directory {layout.run_dir} exists already {why}".rstrip()
+
+
+def _on_existing_finding(spec: RunSpec) -> Finding:
+    return Finding(
+        key="run_id",
+        value=spec.run_id,
+        rule="its directory exists already",
+        mend="choose another run_id, or add on_existing=new, on_existing=replace or on_existing=skip",
+    )
+
+
+def _make(directory: Path, prepared: Prepared) -> bool:
+    """Make the run's directory; True if it is ours now.  One that only holds what `generate` makes counts as free."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir()
+    except FileExistsError:
+        if directory.is_dir() and not directory.is_symlink():
+            return _holds_only_generated(directory, {f.path.as_posix() for f in prepared.files})
+        raise SiteError(f"{directory} exists and is no directory") from None
+    except OSError as error:
+        raise SiteError(
+            f"the run directory {directory} cannot be made: {error.strerror}; choose another output_dir"
+        ) from error
+    return True
+
+
+def _holds_only_generated(directory: Path, generated: set[str]) -> bool:
+    for path in directory.rglob("*"):
+        relative = path.relative_to(directory).as_posix()
+        if path.is_symlink() or (not path.is_dir() and relative not in generated):
+            return False
+        if path.is_dir() and not any(name.startswith(f"{relative}/") for name in generated):
+            return False
+    return True
+
+
+def _existing(layout: RunLayout) -> RunRecord | None:
+    if not layout.record.exists():
+        return None
+    return RunRecord(layout.run_dir, observe(layout.run_dir))
+
+
+def _remove_run(layout: RunLayout, existing: RunRecord) -> None:
+    """Delete one run's own directory; a run that is not over is never deleted."""
+    if not existing.state.is_final:
+        raise ConfigError(
+            f"the run {layout.run_dir} is {existing.state} and cannot be replaced",
+            [
+                Finding(
+                    key="on_existing",
+                    value="replace",
+                    rule="the run is not over",
+                    mend="wait for its end, or cancel it",
+                )
+            ],
+        )
+    aside = layout.run_dir.with_name(f".{layout.run_dir.name[:200]}.replaced-{secrets.token_hex(4)}")
+    try:
+        layout.run_dir.rename(aside)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise SiteError(f"the old run {layout.run_dir} cannot be removed: {error}") from error
+
+
+@contextmanager
+def new_run(layout: RunLayout, prepared: Prepared) -> Iterator[dict[str, Any]]:
+    """The record of a run that is about to start; if it does not come to that, nothing half-made is left."""
+    record = first_record(layout, prepared)
+    try:
+        store.write_record(layout.run_dir, record)
+        layout.logs.mkdir(exist_ok=True)
+        yield record
+    except OSError as error:
+        _forget(layout)
+        raise SiteError(f"{error.filename or layout.run_dir}: {error.strerror}") from error
+    except (RompyHydraError, KeyboardInterrupt):
+        _forget(layout)
+        raise
+
+
+def _forget(layout: RunLayout) -> None:
+    """Take back a run directory, unless a process has run in it."""
+    if layout.record.exists() and {"process", "container"} & store.read_record(layout.run_dir).keys():
+        return
+    shutil.rmtree(layout.run_dir, ignore_errors=True)
+    parent = layout.run_dir.parent
+    try:
+        parent.rmdir()  # only if it is empty: then it was made for this run, or holds nothing to lose
+    except OSError:
+        return
+
+
+@lru_cache(maxsize=1)
+def _ourselves(pid: int) -> dict[str, Any]:
+    return ProcessIdentity.of(pid).to_dict()
+
+
+def first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
+    """The record of a run that has not been started."""
+    plan = prepared.plan
+    science = prepared.science_id
+    return {
+        "schema": store.SCHEMA,
+        "schema_version": store.SCHEMA_VERSION,
+        "run_id": layout.run_dir.name,
+        "science_id": science,
+        "point_id": point_id(science, {}),
+        "state": RunState.QUEUED.value,
+        "exit_code": None,
+        "signal": None,
+        "reason": RunState.QUEUED.sentence,
+        "created_at": store.utc(),
+        "started_at": None,
+        "ended_at": None,
+        "cpu_seconds": None,
+        "peak_memory_bytes": None,
+        "model": plan.spec.model.name,
+        "backend": plan.spec.backend.type,
+        "command": provenance.redact_argv(prepared.program.argv),
+        "logs": {},
+        "overrides": list(plan.overrides),
+        "choices": plan.choices,
+        "config": plan.config,
+        "resources": prepared.resources.model_dump(mode="json"),
+        "provenance": prepared.provenance,
+        "inputs": [file.entry() for file in prepared.inputs],
+        "outputs": [],
+        "attempts": [],
+        "watcher": {"role": "driver", **_ourselves(os.getpid())},
+        "job_token": secrets.token_hex(8),
+    }
+
+
+def write_hydra_files(layout: RunLayout, plan: RunPlan) -> None:
+    """The files in `.hydra/` that users of Hydra expect beside a run."""
+    if plan.hydra_files:
+        layout.hydra.mkdir(exist_ok=True)
+        for name, text in plan.hydra_files.items():
+            (layout.hydra / name).write_text(text, encoding="utf-8")

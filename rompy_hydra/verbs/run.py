@@ -1,0 +1,223 @@
+"""`run`: one simulation, or with -m a sweep; `--cfg`, `--info` and `--dry-run` show and run nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from rompy_hydra import __version__
+from rompy_hydra.errors import EXIT_OK, EXIT_RUN_FAILED, ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rompy_hydra.compose.composer import Composition
+    from rompy_hydra.compose.hooks import Hooks
+    from rompy_hydra.compose.sources import Sources
+    from rompy_hydra.verbs import Parser
+    from rompy_hydra.workflow import Watch
+    from rompy_hydra.workspace.layout import RunLayout
+
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+def run(words: list[str], parser_of: Parser) -> int:
+    """`run [options] [KEY=VALUE ...]`: see `rompy-hydra run --help`."""
+    import gc
+
+    gc.disable()  # a tenth of the way to the run is spent looking for garbage among modules that stay
+    args = _arguments(words, parser_of)
+    if args.shell_completion:
+        from rompy_hydra.cli import complete
+
+        return complete(args.overrides)
+    from pathlib import Path
+
+    from rompy_hydra.compose.sources import find_sources
+    from rompy_hydra.record import provenance
+
+    sources = find_sources(args.config_dir, config_path=args.config_path)
+    if args.cfg or args.info:
+        return _show(args, sources)
+    provenance.prefetch(r.conf for r in sources.repositories)  # git answers while Hydra is imported
+    if args.multirun or args.dry_run:
+        from rompy_hydra.verbs.sweep import dry_run, run_sweep
+
+        return dry_run(args, sources) if args.dry_run else run_sweep(args, sources)
+    from rompy_hydra.compose.cache import plan_of_command
+    from rompy_hydra.run.planner import open_executor
+    from rompy_hydra.run.plugin import executor_of
+
+    # The same command again is recalled and need not import Hydra; there is no composition then (and no callbacks).
+    plan, composition = plan_of_command(args.overrides, sources, args.config_name, cwd=Path.cwd())
+    hooks = _hooks(composition) if composition is not None else None
+    stream = getattr(plan.spec.backend, "stream_output", False)
+    with _signals(), open_executor(executor_of(plan.spec.backend), stream_output=stream) as executor:
+        executor.warm()  # its keeper starts while we prepare
+        from rompy_hydra import workflow
+
+        gc.freeze()
+        gc.enable()
+        try:
+            if hooks is None:
+                record = workflow.run(plan, executor, watch=_announce, tell=_tell)
+            else:
+                hooks.run_starts()
+                record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch), tell=_tell)
+                hooks.run_ended(record.data)
+        except ConfigError as error:
+            from rompy_hydra.compose.bridge import located
+            from rompy_hydra.compose.invocation import compose_command
+
+            composed = composition or compose_command(args.overrides, sources, args.config_name)
+            raise located(error, composed) from error
+    from rompy_hydra.verbs.status import summary
+
+    print(summary(record))
+    return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
+
+
+def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
+    import argparse
+
+    from rompy_hydra.compose import hydra_keys
+
+    class Refuse(argparse.Action):
+        """A flag of Hydra's that we do not honour ends with a sentence."""
+
+        def __call__(self, *_: object) -> NoReturn:
+            word = hydra_keys.flag(self.option_strings[0])
+            raise UsageError(f"{self.option_strings[0]} is refused: {word.why}; {word.mend}")
+
+    parser = parser_of("run", "[options] [KEY=VALUE ...]")
+    parser.description = "Compose, validate and run one simulation. KEY=VALUE are Hydra overrides (docs/hydra.md)."
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="group choices and values (Hydra's grammar)")
+    add("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration, run nothing")
+    add("--resolve", action="store_true", help="with --cfg: interpolations resolved")
+    add("--package", "-p", metavar="KEY", help="with --cfg: only this part")
+    add("--run", "-r", action="store_true", help="one run (the default)")
+    add("--multirun", "-m", action="store_true", help="a sweep; with --cfg: show its points, run nothing")
+    add("--dry-run", action="store_true", help="tell what would be run and made, and all that is wrong; write nothing")
+    add("--detach", action="store_true", help="of a sweep: check it, start it, and return; it goes on by itself")
+    add(
+        "--info",
+        "-i",
+        nargs="?",
+        const="all",
+        choices=_INFO,
+        metavar="WHAT",
+        help=f"how the configuration comes about: {', '.join(_INFO)}",
+    )
+    add("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository; may be repeated")
+    add("--config-path", "-cp", metavar="DIR", help="a config repository that comes before those")
+    add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
+    add("--shell-completion", "-sc", action="store_true", help="install=bash (zsh, fish), uninstall=, query=")
+    add("--version", action="version", version=f"rompy-hydra {__version__}", help="the version")
+    for word in hydra_keys.FLAGS:
+        if not word.honoured:
+            add(*word.name.split(", "), action=Refuse, nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def _arguments(words: list[str], parser_of: Parser) -> argparse.Namespace:
+    """The arguments, after a look at what goes together; `--info KEY=VALUE` is `--info all KEY=VALUE`."""
+    for number, word in enumerate(words[:-1]):
+        if word in ("--info", "-i") and "=" in words[number + 1]:
+            words = [*words[:number], "--info=all", *words[number + 1 :]]
+    args = _run_parser(parser_of).parse_intermixed_args(words)
+    exclusive = ("run", "cfg", "info", "shell_completion", "dry_run", "detach")
+    asked = [f"--{name.replace('_', '-')}" for name in exclusive if getattr(args, name)]
+    if len(asked) > 1 or (args.multirun and asked not in ([], ["--cfg"], ["--dry-run"], ["--detach"])):
+        more = ["--multirun"] if args.multirun else []
+        raise UsageError(f"{' and '.join([*asked, *more])} do not go together; give one of them")
+    if args.detach and not args.multirun:
+        raise UsageError("--detach is for sweeps; add -m")
+    if (args.resolve or args.package is not None) and not args.cfg:
+        raise UsageError("--resolve and --package say what --cfg prints; add --cfg job (or hydra, all)")
+    return args
+
+
+def _show(args: argparse.Namespace, sources: Sources) -> int:
+    """`--cfg` and `--info`: print, and run nothing."""
+    from pathlib import Path
+
+    from rompy_hydra.compose.composer import compose
+    from rompy_hydra.compose.invocation import command_request
+
+    request = command_request(args.overrides, sources, args.config_name)
+    if args.info:
+        from rompy_hydra.compose.info import information
+
+        print(information(args.info, request), end="")
+    elif args.multirun:
+        from rompy_hydra.compose.points import preview
+
+        for text in preview(request, args.cfg, package=args.package, resolve=args.resolve, cwd=Path.cwd()):
+            print(text, end="")
+    else:
+        from rompy_hydra.compose.show import shown_config
+
+        composition, cwd = compose(request), Path.cwd()
+        print(shown_config(composition, args.cfg, package=args.package, resolve=args.resolve, cwd=cwd), end="")
+    return EXIT_OK
+
+
+def _hooks(composition: Composition) -> Hooks | None:
+    """Callbacks and logging, for a configuration that asks for them."""
+    from rompy_hydra.compose.hydra_keys import HOOKS
+
+    if not any(map(composition.sets, HOOKS)):
+        return None
+    from rompy_hydra.compose.hooks import Hooks
+
+    return Hooks(composition, lambda sentence: print(f"rompy-hydra: {sentence}", file=sys.stderr))
+
+
+def _both(*watches: Watch) -> Watch:
+    def watch(event: str, layout: RunLayout) -> None:
+        for one in watches:
+            one(event, layout)
+
+    return watch
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal that asks for the end; knows the exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _signals:  # noqa: N801  # reads as `with _signals():`
+    """SIGTERM ends the run as Ctrl-C does; SIGHUP (a lost terminal) lets it go on without us."""
+
+    def __enter__(self) -> None:
+        import signal
+
+        def terminate(*_: object) -> None:
+            raise _Interrupted("SIGTERM", 143)
+
+        def detach(*_: object) -> None:
+            os._exit(129)  # the keeper owns the run and its record; nothing of ours is left to do
+
+        self._before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: the driver itself is meant to stay
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, detach)
+
+    def __exit__(self, *exc: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _announce(event: str, layout: RunLayout) -> None:
+    if event == "started":
+        print(f"running in {layout.run_dir} (logs: {layout.logs})", file=sys.stderr, flush=True)
