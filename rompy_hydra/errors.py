@@ -85,13 +85,19 @@ class RecordError(RompyHydraError):
     exit_code = EXIT_REQUEST
 
 
-def did_you_mean(word: str, known: Iterable[str], *, limit: int = 8) -> str:
-    """A closing sentence that names the nearest known word, or lists the known ones."""
+def did_you_mean(
+    word: str, known: Iterable[str], *, limit: int = 8, prefix: str = "", elsewhere: Sequence[str] = ()
+) -> str:
+    """A closing sentence that names the nearest known word, or lists the known ones.
+
+    Each is shown after `prefix`, which does not count for how near they are; `elsewhere` are whole words that are
+    meant if none is near.
+    """
     names = sorted({str(name) for name in known})
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    if near or elsewhere:
+        return f"did you mean '{prefix + near[0] if near else elsewhere[0]}'?"
     if not names:
         return ""
-    shown = ", ".join(names[:limit])
+    shown = ", ".join(prefix + name for name in names[:limit])
     return f"known: {shown}" + (f", … ({len(names)} in all)" if len(names) > limit else "")

@@ -439,17 +439,17 @@ class _Composer:
         for depth, part in enumerate(parts):
             parent = ".".join(parts[:depth])
             if not is_branch(node):
-                return self._unknown_key(override, parent, [], closed_by_leaf=True)
+                return self._unknown_key(override, parent, [], config, closed_by_leaf=True)
             if (found := child(node, part)) is not None:
                 node = found
                 continue
             if isinstance(node, ListConfig) or (OmegaConf.is_struct(node) and not override.is_add()):
-                return self._unknown_key(override, parent, [str(key) for key, _ in children(node)])
+                return self._unknown_key(override, parent, [str(key) for key, _ in children(node)], config)
             return True
         return True
 
     def _unknown_key(
-        self, override: Override, parent: str, siblings: list[str], *, closed_by_leaf: bool = False
+        self, override: Override, parent: str, siblings: list[str], config: DictConfig, *, closed_by_leaf: bool = False
     ) -> bool:
         key = override.key_or_group
         if "/" in key and hydra_keys.is_hydras(key):
@@ -465,7 +465,7 @@ class _Composer:
             rule = f"there is no {'group or key' if not parent else 'key'} '{typo}'" + (
                 f" in {parent}" if parent else ""
             )
-            mend = did_you_mean(f"{prefix}{typo}", [f"{prefix}{name}" for name in known])
+            mend = did_you_mean(typo, known, prefix=prefix, elsewhere=_namesakes(config, key[len(prefix) :]))
         self.findings.append(
             Finding(
                 key=key,
@@ -633,3 +633,13 @@ def _grammar_message(lines: list[str], text: str) -> str:
             continue
         return line
     return f"'{text}'"
+
+
+def _namesakes(config: DictConfig, rest: str) -> list[str]:
+    """The same key in other parts of the tree: whoever writes `backend.command` may want `model.command`."""
+    first = rest.split(".")[0]
+    return [
+        f"{name}.{rest}"
+        for name, part in children(config)
+        if name != "hydra" and isinstance(part, DictConfig) and child(part, first) is not None
+    ]

@@ -63,6 +63,7 @@ class ContainerSettings:
     volumes: tuple[str, ...] = ()
     network: str | None = None
     cpus: float | None = None
+    binds_cpus: bool = False
     shm_bytes: int | None = None
     capabilities: tuple[str, ...] = ()
     read_only: bool = False
@@ -116,12 +117,14 @@ def container_config(
     environment: Mapping[str, str],
     directory: str,
     memory_bytes: int | None,
+    cpu_affinity: Sequence[int] | None = None,
     token: str,
     role: str = "run",
     secrets_at: str | None = None,
 ) -> dict[str, Any]:
     """The engine's JSON for a container: `settings` as `to_wire` gave it.
 
+    `cpu_affinity` are CPUs by their numbers, which a sweep deals out; an engine of another machine has others.
     `secrets_at` is the directory of this machine (in memory) that holds the secret files for the moment of the start.
     """
     binds = list(settings["volumes"])
@@ -151,6 +154,8 @@ def container_config(
         host["NetworkMode"] = settings["network"]
     if settings["cpus"] is not None:
         host["NanoCpus"] = round(settings["cpus"] * 1e9)
+    if cpu_affinity and settings["binds_cpus"] and settings["engine"].startswith("unix:"):
+        host["CpusetCpus"] = ",".join(map(str, cpu_affinity))
     if memory_bytes is not None:
         host |= {"Memory": memory_bytes, "MemorySwap": memory_bytes}  # the same: no swap beside it
     if settings["shm_bytes"] is not None:

@@ -48,6 +48,8 @@ class EngineFacts:
     version: str
     is_rootless: bool
     is_podman: bool = False
+    binds_cpus: bool = False
+    """Whether containers can be bound to CPUs by their numbers here (`cpuset`); rootless engines mostly cannot."""
 
     @property
     def log_driver(self) -> str:
@@ -131,6 +133,7 @@ class Engine:
                 platform=f"{info.get('OSType', 'linux')}/{_ARCHITECTURES.get(machine, machine)}",
                 version=str(info.get("ServerVersion", "")),
                 is_rootless="rootless" in options,
+                binds_cpus=bool(info.get("CPUSet")) and "rootless" not in options,
                 is_podman=any("podman" in str(part.get("Name")).lower() for part in components),
             )
         return self._facts

@@ -117,6 +117,7 @@ class ContainerAttempt(Attempt):
             environment=self._job["environment"],
             directory=self._job["directory"],
             memory_bytes=self._job["memory_bytes"],
+            cpu_affinity=self._job["cpu_affinity"],
             token=self._token,
             role=role,
             secrets_at=secrets_at,

@@ -138,6 +138,7 @@ class DockerPlanner:
             volumes=volume_binds(config.volumes),
             network=config.network,
             cpus=min(config.cpu, self.engine.facts.cpus) if config.cpu is not None else None,
+            binds_cpus=self.engine.facts.binds_cpus,
             shm_bytes=shm or shm_bytes(has_launcher=bool(launcher), memory_bytes=resources.memory),
             capabilities=tuple(config.capabilities),
             read_only=config.read_only,
@@ -148,7 +149,7 @@ class DockerPlanner:
         )
 
     def choose_cpus(self, _asked: Resources, _settled: SettledResources) -> None:
-        """The engine shares its CPUs out by time (`cpu`), not by number."""
+        """A run alone gets its share of time (`cpu`), on any of them; a sweep deals out numbers itself."""
 
     # ---- checks
 

@@ -145,6 +145,26 @@ def test_secrets_are_in_no_repr_and_in_no_configuration_of_the_engine() -> None:
     ].items()
 
 
+@pytest.mark.parametrize(
+    ("engine", "binds_cpus", "bound"),
+    [("unix:///x", True, "0,3"), ("unix:///x", False, None), ("tcp://far:2376", True, None)],
+)
+def test_a_container_is_bound_to_the_cpus_of_its_point_where_the_engine_can(
+    engine: str, binds_cpus: bool, bound: str | None
+) -> None:
+    settings = ContainerSettings(engine=engine, image="sha256:1", user="1:1", binds_cpus=binds_cpus)
+    config = container_config(
+        settings.to_wire(),
+        argv=["true"],
+        environment={},
+        directory="/w",
+        memory_bytes=None,
+        cpu_affinity=(0, 3),
+        token="t",
+    )
+    assert config["HostConfig"].get("CpusetCpus") == bound
+
+
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=12), st.data())
 def test_the_stream_is_taken_apart_however_it_was_cut(frames: list[tuple[int, bytes]], data: Any) -> None:
     stream = b"".join(bytes([number, 0, 0, 0]) + len(part).to_bytes(4, "big") + part for number, part in frames)

@@ -169,6 +169,18 @@ def test_points_that_ask_for_cpus_are_bound_to_their_own(sweeps: Sweeps) -> None
     assert all(text.isdigit() for text in seen)
 
 
+@pytest.mark.docker
+def test_containers_of_a_sweep_are_bound_to_their_own_cpus(sweeps: Sweeps, tiny_image: str) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor only")
+    command = "grep Cpus_allowed_list /proc/self/status; sleep 1"
+    words = ("vars.n=1,2", "backend=docker", f"model.image={tiny_image}", "resources.threads=1", "sweep.cpus=2")
+    sweeps.run(*sweeps.sweep(command, *words, "model.parallel=openmp"))
+    seen = {(sweeps.path / str(n) / "stdout.log").read_text().split()[1] for n in (0, 1)}
+    assert len(seen) == 2
+    assert all(text.isdigit() for text in seen)
+
+
 def test_timing_runs_one_at_a_time_after_a_warm_up(sweeps: Sweeps) -> None:
     command = "echo + $OMP_NUM_THREADS >> ../log; sleep 0.1; echo - >> ../log"
     words = ("resources.threads=1,2", "model.parallel=openmp", "sweep.timing=true", "sweep.repeats=2", "sweep.cpus=2")
