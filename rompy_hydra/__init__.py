@@ -18,10 +18,12 @@ _PUBLIC = {
     "DockerConfig": "rompy_hydra.backends.config",
     "SlurmConfig": "rompy_hydra.backends.config",
     "RompyHydraError": "rompy_hydra.errors",
+    "collect": "rompy_hydra.collection",
 }
 
 if TYPE_CHECKING:
     from rompy_hydra.backends.config import DockerConfig, LocalConfig, SlurmConfig
+    from rompy_hydra.collection import collect
     from rompy_hydra.errors import RompyHydraError
     from rompy_hydra.model import ModelRun
     from rompy_hydra.plan.run_plan import RunPlan
@@ -38,6 +40,7 @@ __all__ = [
     "RunState",
     "SlurmConfig",
     "__version__",
+    "collect",
 ]
 
 

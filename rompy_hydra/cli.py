@@ -34,6 +34,13 @@ _VERBS = {  # verb → its room, what it does
     "logs": ("watch", "what a run or a point of a sweep printed"),
     "cancel": ("watch", "end a run, a sweep, or points of it"),
     "postprocess": ("postprocess", "process the outputs of runs again, or otherwise"),
+    "report": ("report", "a run or a sweep as one HTML file to look at"),
+    "explain": ("explain", "where a value comes from: all that set it, the winner last"),
+    "sources": ("sources", "which file answers for an option, and what it hides"),
+    "diff": ("diff", "what differs between revisions, runs, points of sweeps, or overrides"),
+    "check": ("check", "all that is wrong in a config repository, with file and line"),
+    "init": ("init", "a new config repository that works at once"),
+    "schema": ("schema", "JSON Schemas of configurations, for editors"),
     "backends": ("backends", "list, validate, schema, create: backends and their configurations"),
     "postprocessors": ("backends", "list: what can be done with outputs"),
 }
@@ -124,5 +131,5 @@ def complete(words: list[str]) -> int:
     """Print what the shell asks to complete the words with."""
     from rompy_hydra.compose.completion import answer
 
-    print(answer(words, verbs=list(_VERBS), environ=os.environ), end="")
+    print(answer(words, verbs=_VERBS, environ=os.environ), end="")
     return EXIT_OK

@@ -9,7 +9,8 @@ run.postprocess(processor="noop")
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,33 @@ class ModelRun:
             raise ConfigError(f"{source}: {error.headline}", located) from None
 
     @classmethod
+    def from_record(cls, run_dir: str | Path, overrides: Sequence[str] = (), **settings: str | Path) -> ModelRun:
+        """An earlier run once more, from its record alone, as `rompy-hydra run --from` does it.
+
+        `overrides` are in Hydra's grammar (`["resources.ranks=4"]`); `run_id=` and `output_dir=` say where it is to lie
+        (default: the next free name beside the first one, seen from the current directory).
+
+        Raises `RecordError` for what is no run, `ConfigError` with everything that is gone or another one now.
+        """
+        from contextlib import ExitStack
+
+        from rompy_hydra.compose.from_record import plan_from_record
+        from rompy_hydra.steps.reproduce import open_recorded
+
+        if unknown := settings.keys() - {"run_id", "output_dir"}:
+            raise TypeError(f"from_record() has no argument {', '.join(sorted(unknown))}; give it among the overrides")
+        quoted = [f"{name}='{str(value).replace(chr(39), chr(92) + chr(39))}'" for name, value in settings.items()]
+        kept = ExitStack()  # the snapshot stays for as long as the run may want to read its templates
+        try:
+            recorded = kept.enter_context(open_recorded(Path(run_dir)))
+            run = cls.from_plan(plan_from_record(recorded, [*overrides, *quoted], find_sources(), cwd=Path.cwd()))
+        except BaseException:
+            kept.close()
+            raise
+        weakref.finalize(run, kept.close)
+        return run
+
+    @classmethod
     def from_plan(cls, plan: RunPlan) -> ModelRun:
         """The run of a plan that was composed on the command line, as a seed-style backend sees it."""
         run = cls.__new__(cls)
@@ -142,7 +170,7 @@ class ModelRun:
 
         Raises `ConfigError`, `MissingToolError` or `SiteError` where the request is impossible.
         """
-        plan = self._plan_with(backend if backend is not None else self._data["backend"])
+        plan = self._plan_for(backend)
         target: Callable[[], object] | None = seed_call(plan, self)
         if target is None and getattr(plan.spec.backend, command_key(plan.spec.backend), None) is None:
             target = self._target()
@@ -193,6 +221,18 @@ class ModelRun:
         merged = {**template.defaults, **data}
         merged["parameters"] = {**template.defaults["parameters"], **(data.get("parameters") or {})}
         return merged, template.directory
+
+    def _plan_for(self, backend: BaseBackendConfig | Mapping[str, Any] | None) -> RunPlan:
+        if self._plan.reproduced is None:
+            return self._plan_with(backend if backend is not None else self._data["backend"])
+        if backend is None:
+            return self._plan  # what was recorded is not described anew
+        try:
+            spec = RunSpec.model_validate({**self._data, "backend": backend})
+        except ValidationError as error:
+            raise ConfigError("the run is described wrongly", _findings(error, {"backend": backend})) from None
+        config = {**self._plan.config, "backend": redact(spec.backend.model_dump(mode="json"))}
+        return self._plan.model_copy(update={"spec": spec, "config": config})
 
     def _plan_with(self, backend: Any) -> RunPlan:
         data = {**self._data, "backend": backend}

@@ -23,6 +23,7 @@ from rompy_hydra.steps.jobs import fill_workspace, make_job
 from rompy_hydra.steps.lookups import Lookups
 from rompy_hydra.steps.prepare import Prepared, prepare
 from rompy_hydra.steps.processing import postprocess
+from rompy_hydra.steps.source import keep_source
 from rompy_hydra.workspace.layout import RunLayout
 from rompy_hydra.workspace.run_record import RunRecord
 
@@ -38,12 +39,17 @@ def run(
     workspace_dir: Path | None = None,
     watch: Watch = lambda *_: None,
     tell: Tell = lambda _: None,
+    detach: bool = False,
+    leave: Callable[[], bool] = lambda: False,
 ) -> RunRecord:
     """Run one plan to its end and hand back its record.
 
     `target` is a Python callable that runs instead of a command; `workspace_dir` is a workspace that was generated
     elsewhere; `tell` gets sentences about what takes long before the start (an image is built).  A failed simulation
     is a result (the record's state), an impossible request is an error.
+
+    With `detach` the record is handed back as soon as the run is started (a job: in the queue).  `leave` is asked when
+    we are interrupted while a job waits or runs that goes on without us: whether it may.
     """
     lookups = Lookups(tell=tell)
     prepared = prepare(plan, target=target, render=workspace_dir is None, lookups=lookups)
@@ -58,10 +64,13 @@ def run(
     with new_run(layout, prepared) as record:
         generated = fill_workspace(layout, prepared)
         write_hydra_files(layout, prepared.plan)
+        keep_source(layout, prepared)
         watch("starting", layout)
         running = executor.start(make_job(prepared, layout, generated, workspace_dir), record)
     watch("started", layout)
-    wait(running)
+    if detach:
+        return RunRecord(layout.run_dir, store.read_record(layout.run_dir))
+    wait(running, leave)
     data = retry(prepared, layout, executor, lambda n: make_job(prepared, layout, generated, workspace_dir, attempt=n))
     watch("ended", layout)
     return postprocess(RunRecord(layout.run_dir, data), spec.postprocess.processor, spec.postprocess.options)
@@ -72,6 +81,8 @@ def retry(prepared: Prepared, layout: RunLayout, executor: Executor, job_of: Cal
     rules = prepared.spec.retry
     data = store.read_record(layout.run_dir)
     if rules.attempts == 1 or not rules.wants(data["state"], data["exit_code"]):
+        return data
+    if len(data.get("attempts") or []) >= rules.attempts:  # the node has tried again by itself
         return data
     from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
@@ -96,11 +107,16 @@ def retry(prepared: Prepared, layout: RunLayout, executor: Executor, job_of: Cal
     return ended
 
 
-def wait(running: RunningJob) -> None:
-    """Wait for the end; an interruption asks for the end of the run and waits for that."""
+def wait(running: RunningJob, leave: Callable[[], bool] = lambda: False) -> None:
+    """Wait for the end; an interruption asks for the end of the run and waits for that.
+
+    One that goes on without us may be left, if `leave` says so.
+    """
     try:
         outcome = running.wait()
     except KeyboardInterrupt as interrupt:
+        if getattr(running, "goes_on_without_us", False) and leave():
+            raise
         running.cancel(str(interrupt) or "interrupted from the keyboard")
         running.wait()
         raise

@@ -189,7 +189,7 @@ def test_on_existing_replace_removes_the_old_run_and_nothing_else(tmp_path: Path
     (tmp_path / "out" / "r" / "link").symlink_to(tmp_path)
     assert run_command("'echo 2 > new'", tmp_path, "on_existing=replace").returncode == 0
     assert (tmp_path / "precious").read_text() == "keep"
-    assert {p.name for p in (tmp_path / "out" / "r").iterdir()} == {"new", "logs", "run.json", ".hydra"}
+    assert {p.name for p in (tmp_path / "out" / "r").iterdir()} == {"new", "logs", "run.json", ".hydra", ".source"}
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["r"]
 
 
@@ -421,7 +421,7 @@ def test_a_credential_reaches_the_run_and_no_file_of_ours(tmp_path: Path) -> Non
         env={"MY_SECRET": "canary-17"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    written = "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    written = "".join(p.read_text("latin-1") for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert "canary" not in written + done.stdout + done.stderr
     assert "API_KEY=${secret:MY_SECRET}" in written
 
@@ -441,7 +441,7 @@ def test_a_secret_may_come_from_a_file_or_from_an_untracked_env_file(tmp_path: P
         env={"TOKEN_FILE": str(tmp_path / "token")},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "canary" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert "canary" not in "".join(p.read_text("latin-1") for p in (tmp_path / "out").rglob("*") if p.is_file())
 
 
 def test_an_env_file_that_git_tracks_is_refused(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def assert_it_works(environment: Environment, elsewhere: Path) -> None:
     environment.rompy_hydra(*command, cwd=elsewhere)
     assert (elsewhere / "here" / "one" / "logs" / "stdout.log").read_text() == "hello\n"
     assert "veros_acc" in environment.rompy_hydra("run", "--cfg", "job", cwd=elsewhere)
+    environment.rompy_hydra("init", "new", cwd=elsewhere)
+    assert "nothing is wrong" in environment.rompy_hydra("check", "new", cwd=elsewhere)
 
 
 def test_a_wheel_works_in_an_empty_environment(distributions: Distributions, tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def needs(command: str) -> str | None:
         return None
     if "backend=docker" in command or "runs/inside" in command:
         return "docker"
-    if "model=command" in command:
+    if "backend=slurm" in command or "in_queue" in command:
+        return "slurm"
+    if "model=command" in command or "run --from" in command:
         return None
     if "anuga" in command:
         return "anuga"
@@ -70,7 +72,7 @@ def needs(command: str) -> str | None:
 
 def cases() -> Iterator[object]:
     for document in DOCUMENTS:
-        for marker in (None, "veros", "anuga", "docker"):
+        for marker in (None, "veros", "anuga", "docker", "slurm"):
             marks = (
                 []
                 if marker is None

@@ -24,14 +24,14 @@ LADDER: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"cli", "verbs", "__main__"},
-            {"compose", "workflow", "sweeping", "model"},
+            {"compose", "workflow", "sweeping", "model", "collection"},
             {"steps"},
             {"sweep", "report"},
             {"run", "workspace", "postprocess"},
             {"record"},
             {"plan"},
             {"backends"},
-            {"units", "redaction"},
+            {"units", "redaction", "check", "repository"},
             {"errors"},
         ),
     )
@@ -233,10 +233,9 @@ def full_name(found: Import) -> str:
 
 def package_sources() -> dict[str, str]:
     base = ROOT / PACKAGE
-    # conf/ and templates/ lie inside the package only where a wheel is unpacked; templates may hold models' own code
-    paths = [
-        path for path in sorted(base.rglob("*.py")) if path.relative_to(base).parts[0] not in {"conf", "templates"}
-    ]
+    # what is shipped is no part of the package: it may hold models' own code
+    shipped = {"conf", "templates", "skeleton"}
+    paths = [path for path in sorted(base.rglob("*.py")) if shipped.isdisjoint(path.relative_to(base).parts)]
     return {path.relative_to(base).as_posix(): path.read_text() for path in paths}
 
 

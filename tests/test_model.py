@@ -29,7 +29,7 @@ def test_run_answers_a_real_bool(tmp_path: Path) -> None:
 def test_the_backend_s_command_replaces_the_model_s(tmp_path: Path) -> None:
     run = ModelRun(run_id="r", output_dir=tmp_path, model=HELLO)
     assert run.run(backend=LocalConfig(command="echo other > other.txt"))
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {"other.txt", "run.json", "logs"}
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"other.txt", "run.json", "logs", ".source"}
 
 
 def test_the_configuration_s_own_backend_class_runs_a_model_as_the_seed_shows(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_postprocess_takes_a_name_a_class_and_an_object(tmp_path: Path) -> None:
     run.run()
     assert run.postprocess()["success"] is True
     assert run.postprocess(processor="noop")["output_dir"] == str(tmp_path / "r")
-    assert run.postprocess(processor=Count, depth=1) == {"success": True, "files": 3, "depth": 1}
+    assert run.postprocess(processor=Count, depth=1) == {"success": True, "files": 4, "depth": 1}
     assert run.postprocess(processor=Count())["success"] is True
     with pytest.raises(ConfigError, match="noop"):
         run.postprocess(processor="nop")

@@ -313,6 +313,25 @@ Tasks = Annotated[
 CpusPerTask = Annotated[
     int, BeforeValidator(_count(forms.UP_TO_128)), Field(ge=1, le=128), _count_schema(forms.UP_TO_128, 128)
 ]
+Gpus = Annotated[
+    int,
+    BeforeValidator(_count(forms.UP_TO_A_MILLION)),
+    Field(ge=0, le=1_000_000),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 1_000_000},
+                {"type": "string", "pattern": forms.UP_TO_A_MILLION},
+            ]
+        }
+    ),
+]
+VariableName = Annotated[Text, AfterValidator(_env_name), _text_schema(forms.ENV_NAME)]
+Signal = Annotated[
+    Text,
+    _form(forms.SIGNAL, "must be a signal and seconds before the limit, as `USR1@300`"),
+    _text_schema(forms.SIGNAL),
+]
 Timeout = Annotated[
     int,
     BeforeValidator(_timeout_seconds),
@@ -828,6 +847,26 @@ class SlurmConfig(BaseBackendConfig):
         None, description="Memory of the whole run.", json_schema_extra=_mark("execution")
     )
     gres: Word | None = Field(None, description="Generic resources, as `gpu:2`.", json_schema_extra=_mark("execution"))
+    gpus: Gpus | None = Field(
+        None, description="GPUs of the whole run (`--gpus`).", json_schema_extra=_mark("execution")
+    )
+    ntasks_per_node: Tasks | None = Field(
+        None, description="Tasks on one node, at most.", json_schema_extra=_mark("execution")
+    )
+    exclusive: StrictBool = Field(
+        False, description="Whole nodes, shared with nobody.", json_schema_extra=_mark("none")
+    )
+    signal: Signal | None = Field(
+        None,
+        description="Signal that the run gets before the job's time limit, as `USR1@300` (seconds before): USR1, USR2"
+        " are handed on and the run goes on, TERM ends it.",
+        json_schema_extra=_mark("none"),
+    )
+    export: list[VariableName] = Field(
+        default_factory=list,
+        description="Variables of the submitting shell that the run gets; of all others it sees nothing.",
+        json_schema_extra=_mark("none"),
+    )
     time_limit: TimeLimit | None = Field(
         None,
         description="Time limit of the job: `2:00:00`, `1-12:00:00`, `90m`; a bare number is refused as ambiguous.",

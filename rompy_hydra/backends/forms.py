@@ -124,5 +124,7 @@ VOLUME = _whole(
 WORD = _whole(r"[^\s\x00-\x1f\x7f]+")
 LINE = _whole(r"(?=[^\n]*\S)[^\x00-\x1f\x7f]+")
 OPTION = _whole(r"--?[A-Za-z][^\x00-\x1f\x7f]*")
+SIGNAL = _whole("(?:USR1|USR2|TERM)@[1-9][0-9]{0,4}")
+"""Slurm counts the seconds before a time limit in 16 bits (source: sbatch(1), `--signal`)."""
 _MAIL = "NONE|BEGIN|END|FAIL|REQUEUE|ALL|INVALID_DEPEND|STAGE_OUT|TIME_LIMIT(?:_(?:90|80|50))?|ARRAY_TASKS"
 MAIL_TYPE = _whole(f"(?:{_MAIL})(?:,(?:{_MAIL}))*")

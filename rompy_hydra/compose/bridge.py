@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from rompy_hydra.backends.complaints import rules_by_key
-from rompy_hydra.compose.composer import Composition, wrong
+from rompy_hydra.compose.composer import Composition, namesakes, wrong
 from rompy_hydra.compose.hydra_job import job_environment, run_directory, settle
 from rompy_hydra.errors import ConfigError, Finding, did_you_mean
 from rompy_hydra.plan.run_plan import RunPlan
@@ -52,6 +52,7 @@ def to_plan(composition: Composition, *, cwd: Path) -> RunPlan:
         choices=composition.choices,
         repositories=tuple(r.conf for r in composition.request.sources.repositories),
         hydra_files=hydra_files(composition),
+        config_name=composition.request.config_name,
     )
 
 
@@ -109,12 +110,13 @@ def _finding(key: str, rule: str, composition: Composition) -> Finding:
         if isinstance(raw, str) and "${" in raw:
             with suppress(OmegaConfBaseException):  # one that cannot be resolved has a finding of its own
                 value = f"{raw} = {OmegaConf.select(composition.config, key, throw_on_missing=False)!r}"
-    return Finding(
-        key=key,
-        value=value,
-        rule=rule,
-        where=composition.provenance.origin(key).where,
-    )
+    mend = None
+    if "no such field" in rule and "did you mean" not in rule:
+        parent, _, name = key.rpartition(".")
+        elsewhere = [other for other in namesakes(composition.config, name) if parent and other != key]
+        elsewhere.sort(key=lambda other: other.startswith("sweep."))  # those bound a whole sweep
+        mend = did_you_mean(name, [], elsewhere=elsewhere) or None
+    return Finding(key=key, value=value, rule=rule, where=composition.provenance.origin(key).where, mend=mend)
 
 
 def _key(loc: Sequence[int | str], composition: Composition, prefix: str) -> str:

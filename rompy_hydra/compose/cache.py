@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rompy_hydra import __version__
+from rompy_hydra.compose.site_choice import with_site
 from rompy_hydra.compose.sources import Sources
 from rompy_hydra.redaction import REDACTED, looks_like_credential, redact, redact_override, redact_text
 
@@ -69,6 +70,7 @@ def plan_of_command(
 
     Raises as `compose_command` and `to_plan` do.
     """
+    overrides = with_site(overrides, sources, environ)
     command = Command(overrides, sources, config_name, cwd=cwd, environ=environ)
     if (plan := command.recall()) is not None:
         return plan, None
@@ -102,7 +104,7 @@ class Command:
             "user": os.geteuid(),
             "variables": _fixed_variables(environ),
         }
-        self._directory = _cache_directory(environ)
+        self._directory = cache_directory(environ)
         name = zlib.crc32(json.dumps(self._key, sort_keys=True).encode(errors="surrogateescape"))
         self._path = None if self._directory is None else os.path.join(self._directory, f"{name:08x}.json")
         self._state: list[Stat] | None = None
@@ -114,7 +116,7 @@ class Command:
         if self._path is None:
             return None
         try:
-            entry = _read_own_file(self._path)
+            entry = read_own_file(self._path)
             if entry["key"] != self._key or any(self._environ.get(n) != v for n, v in entry["read"].items()):
                 return None
             if entry["state"] != self._look():
@@ -179,7 +181,7 @@ class Command:
             "plan": text,
         }
         try:
-            _write_own_file(self._path, json.dumps(entry))
+            write_own_file(self._path, json.dumps(entry))
         except (OSError, ValueError):
             return  # a full or read-only disk: the next command composes again
 
@@ -187,6 +189,7 @@ class Command:
         overrides = [str(text) for text in self._key["overrides"]]
         return (
             self._called <= _PURE_RESOLVERS
+            and not composition.renamed  # each command that says an old name is to be told
             and set(composition.hydra_set) <= _HARMLESS_OF_HYDRA
             and "now:" not in str(composition.hydra.run._get_node("dir"))
             and not any(map(looks_like_credential, self._read))
@@ -210,11 +213,11 @@ class Command:
             state: list[Stat] = []
             for repository in self._sources.repositories:
                 for top in (repository.conf, repository.templates):
-                    _look_below(str(top), state)
+                    look_below(str(top), state)
             if len(state) > _FILES_AT_MOST:
                 return None
-            state += [_installed_in(directory or ".") for directory in dict.fromkeys(sys.path)]
-            state.append(_our_own_code())
+            state += [installed_in(directory or ".") for directory in dict.fromkeys(sys.path)]
+            state.append(our_own_code())
             self._state = state
         return self._state
 
@@ -227,14 +230,15 @@ def _fixed_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _cache_directory(environ: Mapping[str, str]) -> str | None:
+def cache_directory(environ: Mapping[str, str], kind: str = "plans") -> str | None:
+    """Where we keep what can be made again; None if that is not wanted, or there is no place."""
     base = environ.get("XDG_CACHE_HOME") or (os.path.join(environ["HOME"], ".cache") if environ.get("HOME") else "")
     if not os.path.isabs(base) or environ.get(SWITCH_VARIABLE, "").lower() in ("off", "0", "no", "false"):
         return None
-    return os.path.join(base, "rompy-hydra", "plans")
+    return os.path.join(base, "rompy-hydra", kind)
 
 
-def _look_below(top: str, state: list[Stat]) -> None:
+def look_below(top: str, state: list[Stat]) -> None:
     """Every file and directory below, links followed; one that leads back up ends at the limit."""
     folders = [top]
     while folders and len(state) <= _FILES_AT_MOST:
@@ -261,7 +265,7 @@ def _add_stat(path: str, state: list[Stat]) -> None:
     state.append([path, info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino])
 
 
-def _installed_in(directory: str) -> Stat:
+def installed_in(directory: str) -> Stat:
     """One line for the packages that a directory of the path says are installed in it."""
     names, latest = [], 0
     try:
@@ -275,7 +279,7 @@ def _installed_in(directory: str) -> Stat:
     return [directory, latest, latest, len(names), zlib.crc32("\n".join(sorted(names)).encode(errors="replace"))]
 
 
-def _our_own_code() -> Stat:
+def our_own_code() -> Stat:
     """One line for all modules of ours: in a checkout they change without a new version."""
     count, size, latest = 0, 0, 0
     folders = [_PACKAGE]
@@ -310,7 +314,8 @@ def _clean(value: Any) -> Any:
     return [_clean(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _read_own_file(path: str) -> dict[str, Any]:
+def read_own_file(path: str) -> dict[str, Any]:
+    """A JSON file that nobody else could have written."""
     with open(path, encoding="utf-8") as file:
         info = os.fstat(file.fileno())
         if info.st_uid != os.geteuid() or info.st_mode & 0o022:
@@ -321,7 +326,8 @@ def _read_own_file(path: str) -> dict[str, Any]:
     return entry
 
 
-def _write_own_file(path: str, text: str) -> None:
+def write_own_file(path: str, text: str) -> None:
+    """Write it aside, then in place, for nobody else to write; the oldest beside it go."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     aside = f"{path}.{os.getpid()}"

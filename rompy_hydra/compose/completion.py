@@ -1,31 +1,40 @@
-"""Shell completion as Hydra has it (`-sc install=bash`, `uninstall=`, `query=`): its plug-ins behind our loader.
+"""Shell completion: what a TAB offers, from an index that needs no Hydra; the scripts for bash, zsh and fish.
 
-The scripts that `install` prints are Hydra's, under names of ours (those of another Hydra application in the same shell
-stay its own); a query also knows our verbs and flags.
+    the line, up to the cursor → verbs, flags         a table, and the parsers of the verbs
+                               → groups and options   what lies in the repositories
+                               → keys and values      an index of a composed tree, made by Hydra once (completion_tree)
+
+The index is kept beside the other caches and made anew when a file of the repositories, our code or an installed
+package changes.  A TAB that finds it takes less time than importing Hydra.  Standard library only.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn
 
-from hydra._internal.core_plugins.bash_completion import BashCompletion
-from hydra._internal.core_plugins.fish_completion import FishCompletion
-from hydra.core.config_loader import ConfigLoader
-from hydra.plugins.completion_plugin import DefaultCompletionPlugin
-
-from rompy_hydra.compose.composer import CONFIG_NAME, INNER_GROUPS, REFUSALS, open_loader
+from rompy_hydra import __version__
+from rompy_hydra.compose import cache
 from rompy_hydra.compose.hydra_keys import FLAGS, word_of
-from rompy_hydra.compose.invocation import command_request
-from rompy_hydra.compose.sources import find_sources
+from rompy_hydra.compose.sources import Sources, find_sources
 from rompy_hydra.errors import RompyHydraError, UsageError, did_you_mean
 from rompy_hydra.redaction import looks_like_credential
 
 PROGRAM = "rompy-hydra"
 SHELLS = ("bash", "zsh", "fish")
+INNER = ("packaged", "schema", "template")  # to be extended by options, not chosen on a command line
+TAKE_OVERRIDES = ("run", "explain", "diff")
+SUBVERBS = {"backends": ("list", "validate", "schema", "create"), "postprocessors": ("list",)}
+FORMAT = 1
 _TASKS = ("install", "uninstall", "query")
+_KEPT_TREES = 32
 # Flags that take a value, and which; an empty tuple leaves it to the shell (a file name).
 _VALUES: dict[str, tuple[str, ...]] = {
     "--cfg": ("job", "hydra", "all"),
@@ -34,10 +43,14 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "--config-path": (),
     "--config-name": (),
     "--package": (),
+    "--rev": (),
 }
 
+Verbs = Mapping[str, tuple[str, str]]
+"""Verb → its room, what it does: the table of the street door."""
 
-def answer(words: Sequence[str], *, verbs: Sequence[str], environ: Mapping[str, str]) -> str:
+
+def answer(words: Sequence[str], *, verbs: Verbs, environ: Mapping[str, str]) -> str:
     """What to print for `-sc TASK=SHELL`.  Raises `UsageError` where the task or the shell is unknown.
 
     A query finds the line in `COMP_LINE` (up to `COMP_POINT`); nothing that goes wrong while it is answered is told: a
@@ -50,34 +63,33 @@ def answer(words: Sequence[str], *, verbs: Sequence[str], environ: Mapping[str, 
         raise UsageError(f"there is no completion for the shell '{shell}'; {did_you_mean(shell, SHELLS)}")
     if task == "query":
         return ("\n" if shell == "fish" else " ").join(candidates(_typed(environ), verbs=verbs, environ=environ)) + "\n"
-    plugin = _Fish(_NO_LOADER) if shell == "fish" else _Bash(_NO_LOADER)
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        plugin.install() if task == "install" else plugin.uninstall()
-    script = printed.getvalue().replace("hydra_bash_", "rompy_hydra_bash_").replace("hydra_fish_", "rompy_hydra_fish_")
-    if task == "uninstall" and shell != "fish":
-        script = f"complete -r {PROGRAM} 2> /dev/null\n{script}"
-    return script
+    from rompy_hydra.compose.completion_tree import script
+
+    return script(task, shell)
 
 
-def candidates(line: str, *, verbs: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def candidates(line: str, *, verbs: Verbs, environ: Mapping[str, str]) -> list[str]:
     """What the last word of a command line may become; empty where the shell's own completion (files) is better."""
     words = line.split()
     word = "" if not words or line[-1:].isspace() else words.pop()
     if len(words) < 2:
         return [verb for verb in verbs if verb.startswith(word)] if words else []
-    if words[1] != "run":
+    verb = words[1]
+    if verb not in verbs:
         return []
+    if len(words) == 2 and verb in SUBVERBS:
+        return [name for name in SUBVERBS[verb] if name.startswith(word)]
     typed = _Typed.read(words[2:])
-    if typed.open_flag is not None:
+    if verb == "run" and typed.open_flag is not None:
         return [value for value in _VALUES[typed.open_flag] if value.startswith(word)]
     if word.startswith("-"):
-        return sorted(name for name in _flag_names() if name.startswith(word))
-    try:
-        found = _overrides(typed, word, environ)
-    except (RompyHydraError, *REFUSALS, SystemExit, KeyError):
+        flags = _flags_of_run() if verb == "run" else _flags_of(verb, verbs[verb][0], words[2:])
+        return sorted(name for name in flags if name.startswith(word))
+    if verb not in TAKE_OVERRIDES:
         return []
-    return [text for text in found if _may_be_shown(text)]
+    with suppress(RompyHydraError, OSError):
+        return sorted({text for text in _overrides(typed, word, environ) if may_be_shown(text)})
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,31 +129,13 @@ class _Typed:
         )
 
 
-def _overrides(typed: _Typed, word: str, environ: Mapping[str, str]) -> list[str]:
-    path = typed.values.get("--config-path", (None,))[-1]
-    sources = find_sources(typed.values.get("--config-dir", ()), config_path=path, environ=environ)
-    name = typed.values.get("--config-name", (CONFIG_NAME,))[-1]
-    request = command_request(typed.overrides, sources, name, environ=environ)
-    loader, _ = open_loader(request)
-    line = " ".join([*(["-m"] if typed.multirun else []), *typed.overrides, word])
-    with redirect_stderr(io.StringIO()):  # Hydra reads the line by a parser that complains in the person's terminal
-        found: list[str] = DefaultCompletionPlugin(loader)._query(request.config_name, line)  # noqa: SLF001  # as `query`
-    return found
-
-
-def _may_be_shown(text: str) -> bool:
+def may_be_shown(text: str) -> bool:
     """Nothing that is refused, no credential, and no value that the shell would take for several."""
     key, _, value = text.lstrip("+~").partition("=")
     word = word_of(key.rstrip("./")) if key not in ("hydra", "hydra.", "hydra/") else None
-    refused = key.partition("/")[0] in INNER_GROUPS or (word is not None and not word.honoured)
+    refused = key.partition("/")[0].rstrip("=") in INNER or (word is not None and not word.honoured)
     broken = any(character.isspace() for character in text)
     return not (refused or broken or (value and looks_like_credential(key)))
-
-
-def _flag_names() -> Iterator[str]:
-    for flag in FLAGS:
-        if flag.honoured and flag.name.startswith("-"):
-            yield flag.name.split(", ")[0]
 
 
 def _typed(environ: Mapping[str, str]) -> str:
@@ -150,24 +144,239 @@ def _typed(environ: Mapping[str, str]) -> str:
     return line[: int(point)] if point.isdigit() else line
 
 
-_NO_LOADER: ConfigLoader = None  # type: ignore[assignment]  # scripts are printed without one
+# -- flags -------------------------------------------------------------------------------------------------------------
 
 
-class _Bash(BashCompletion):
-    """Hydra's script, for our command however it was started."""
+def _flags_of_run() -> Iterator[str]:
+    for flag in FLAGS:
+        if flag.honoured and flag.name.startswith("-"):
+            yield flag.name.split(", ")[0]
+    yield from ("--dry-run", "--detach")
 
-    @staticmethod
-    def _get_exec() -> str:
-        return PROGRAM
+
+class _Seen(Exception):  # noqa: N818  # no error: the parser has told what it knows
+    """The flags of a verb's parser."""
+
+    def __init__(self, flags: list[str]) -> None:
+        super().__init__()
+        self.flags = flags
 
 
-class _Fish(FishCompletion):
-    """The same for fish."""
+def _flags_of(verb: str, room: str, words: Sequence[str]) -> list[str]:
+    """The flags that a verb's own parser knows: the verb makes one before it does anything else."""
+    import argparse
 
-    @staticmethod
-    def _get_exec() -> list[tuple[str, str]]:
-        return [(PROGRAM, "")]
+    class Parser(argparse.ArgumentParser):
+        def parse_known_args(self, *_: object, **__: object) -> NoReturn:
+            raise _Seen([name for action in self._actions for name in action.option_strings if name[:2] == "--"])
 
-    @staticmethod
-    def _get_uninstall_exec() -> str:
-        return PROGRAM
+        parse_known_intermixed_args = parse_known_args
+        parse_intermixed_args = parse_known_args
+
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message)
+
+    if verb in SUBVERBS and words[0] not in SUBVERBS[verb]:
+        return []
+    try:
+        function: Callable[..., int] = getattr(import_module(f"rompy_hydra.verbs.{room}"), verb)
+        function([*words[:1], "--help"] if verb in SUBVERBS else ["--help"], lambda name, _: Parser(prog=name))
+    except _Seen as seen:
+        return seen.flags
+    except (RompyHydraError, ImportError, AttributeError, SystemExit):
+        return []
+    return []
+
+
+# -- groups, options, keys ---------------------------------------------------------------------------------------------
+
+
+def _overrides(typed: _Typed, word: str, environ: Mapping[str, str]) -> Iterator[str]:
+    if (files := _files(word)) is not None:
+        yield from files
+        return
+    path = typed.values.get("--config-path", (None,))[-1]
+    sources = find_sources(typed.values.get("--config-dir", ()), config_path=path, environ=environ, may_fetch=False)
+    name = typed.values.get("--config-name", ("config",))[-1].removesuffix(".yaml")
+    index = _Index(sources, name, environ)
+    sign = word[0] if word[:1] in ("+", "~") else ""
+    bare = word[len(sign) :]
+    group, is_choice, _ = bare.partition("=")
+    if is_choice and (options := index.options(group)):
+        yield from (f"{sign}{group}={option}" for option in options if f"{group}={option}".startswith(bare))
+        return
+    if not is_choice:
+        parent = bare.rpartition("/")[0]
+        for inner in index.subgroups(parent):
+            full = f"{parent}/{inner}" if parent else inner
+            if full.startswith(bare):
+                yield sign + full + index.ending(full, is_deletion=sign == "~")
+    if not sign:
+        chosen = [o for o in typed.overrides if _is_choice(o, index)]
+        yield from _keys(index.tree(chosen, multirun=typed.multirun), bare)
+
+
+def _is_choice(override: str, index: _Index) -> bool:
+    """Whether it changes which keys there are; a value of a key that is there does not."""
+    group, is_set, _ = override.lstrip("+~").partition("=")
+    return override[:1] in ("+", "~") or (bool(is_set) and bool(index.options(group)))
+
+
+def _files(word: str) -> list[str] | None:
+    """The files that `key=./na` may become; None for a value that is no path."""
+    key, is_set, start = word.partition("=")
+    if not is_set or not start.startswith((".", "/")):
+        return None
+    directory, _, begin = start.rpartition("/")
+    if os.path.isdir(start) and not start.endswith("/"):
+        directory, begin = start, ""
+    place = directory or ("/" if start.startswith("/") else ".")
+    names = sorted(os.listdir(place)) if os.path.isdir(place) else []
+    prefix = f"{directory}/" if directory or start.startswith("/") else ""
+    return [f"{key}={prefix}{name}" for name in names if name.startswith(begin)]
+
+
+def _keys(tree: Any, word: str) -> Iterator[str]:
+    """The keys of a tree that begin with a word, or the value of a whole one."""
+    if word[-1:] in (".", "="):
+        node = _at(tree, word[:-1])
+        if isinstance(node, dict):
+            yield from (f"{word}{key}{_ending(inner)}" for key, inner in node.items())
+        elif node is not None and word[-1:] == "=":
+            yield f"{word}{node}"
+        return
+    parent, dot, begin = word.rpartition(".")
+    node = _at(tree, parent) if dot else tree
+    if isinstance(node, dict) and "=" not in word:
+        yield from (f"{parent}{dot}{key}{_ending(v)}" for key, v in node.items() if key.startswith(begin))
+    elif "=" in word:
+        key, _, value = word.partition("=")
+        known = _at(tree, key)
+        if isinstance(known, str) and known.startswith(value):
+            yield f"{key}={known}"
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return None
+        tree = tree[part]
+    return tree
+
+
+def _ending(node: Any) -> str:
+    return "." if isinstance(node, dict) else "="
+
+
+class _Index:
+    """What can be chosen and set in some repositories.
+
+    The options of files are looked up where they lie; the rest (Hydra's own groups, those of plug-ins, trees of keys)
+    is kept in a file, which Hydra makes when it is needed and not there.
+    """
+
+    def __init__(self, sources: Sources, config_name: str, environ: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._name = config_name
+        self._environ = environ
+        self._content: dict[str, Any] | None = None
+        self._listed: dict[str, tuple[list[str], list[str]]] = {}
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group."""
+        found = set(self._list(group)[0]) if group else set()
+        return sorted(found | set(self._others("options", group)))
+
+    def subgroups(self, group: str) -> list[str]:
+        """The groups in a group, or all at the top."""
+        found = set(self._list(group)[1])
+        return sorted(found | set(self._others("groups", group)))
+
+    def ending(self, group: str, *, is_deletion: bool) -> str:
+        """What comes after a group's name."""
+        options, inner = self.options(group), self.subgroups(group)
+        if not inner:
+            return "=" if options and not is_deletion else ""
+        return "" if options else "/"
+
+    def tree(self, chosen: Sequence[str], *, multirun: bool) -> Any:
+        """Keys and values after some choices."""
+        key = json.dumps([multirun, *chosen])
+        trees = self._stored()["trees"]
+        if key not in trees:
+            from rompy_hydra.compose.completion_tree import tree_of
+
+            tree = tree_of(self._sources, self._name, chosen, self._environ, multirun=multirun)
+            while len(trees) >= _KEPT_TREES:
+                del trees[next(iter(trees))]
+            trees[key] = tree
+            self._store()
+        return trees[key]
+
+    def _list(self, group: str) -> tuple[list[str], list[str]]:
+        if group not in self._listed:
+            options: set[str] = set()
+            groups: set[str] = set()
+            for repository in self._sources.repositories:
+                with suppress(OSError), os.scandir(os.path.join(repository.conf, *group.split("/"))) as entries:
+                    for entry in entries:
+                        if entry.name.endswith(".yaml"):
+                            options.add(entry.name.removesuffix(".yaml"))
+                        elif entry.is_dir() and not entry.name.startswith((".", "__")):
+                            groups.add(entry.name)
+            self._listed[group] = (sorted(options), sorted(groups))
+        return self._listed[group]
+
+    def _others(self, kind: str, group: str) -> list[str]:
+        found: list[str] = self._stored()[kind].get(group, [])
+        return found
+
+    def _stored(self) -> dict[str, Any]:
+        if self._content is None:
+            self._key = {
+                "format": FORMAT,
+                "version": __version__,
+                "python": sys.executable,
+                "repositories": [[str(r.conf), str(r.templates)] for r in self._sources.repositories],
+                "config_name": self._name,
+                "env": self._environ.get("ROMPY_ENV"),
+                "user": os.geteuid(),
+            }
+            self._state = self._look()
+            self._content = self._read()
+        if self._content is None:
+            from rompy_hydra.compose.completion_tree import groups_beside_files
+
+            options, groups = groups_beside_files(self._sources, self._name, self._environ)
+            self._content = {"options": options, "groups": groups, "trees": {}}
+            self._store()
+        return self._content
+
+    def _look(self) -> list[Any]:
+        state: list[cache.Stat] = []
+        for repository in self._sources.repositories:
+            for top in (repository.conf, repository.templates):
+                cache.look_below(str(top), state)
+        state += [cache.installed_in(directory or ".") for directory in dict.fromkeys(sys.path)]
+        return [*state, cache.our_own_code()]
+
+    def _path(self) -> str | None:
+        directory = cache.cache_directory(self._environ, "completion")
+        name = zlib.crc32(json.dumps(self._key, sort_keys=True).encode(errors="surrogateescape"))
+        return None if directory is None else os.path.join(directory, f"{name:08x}.json")
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self._path()
+        if path is None:
+            return None
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            entry = cache.read_own_file(path)
+            if entry["key"] == self._key and entry["state"] == self._state:
+                return {name: dict(entry[name]) for name in ("options", "groups", "trees")}
+        return None
+
+    def _store(self) -> None:
+        path = self._path()
+        if path is not None and self._content is not None:
+            with suppress(OSError, ValueError):  # a full or read-only disk: the next TAB asks Hydra again
+                cache.write_own_file(path, json.dumps({"key": self._key, "state": self._state, **self._content}))

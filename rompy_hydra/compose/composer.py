@@ -85,6 +85,11 @@ class Composition:
     findings: list[Finding] = field(default_factory=list)
 
     @property
+    def renamed(self) -> list[Finding]:
+        """Old names of keys that the command, or a file that it reads, still says."""
+        return self.provenance.renamed()
+
+    @property
     def is_sound(self) -> bool:
         """Whether nothing is wrong so far."""
         return not self.findings
@@ -151,6 +156,12 @@ class Composition:
         mend = None
         if missing:
             mend = did_you_mean(missing[1], leaves(self.config))
+        if cause == "Recursive interpolation detected":
+            mend = f"it reads itself in the end, see 'rompy-hydra explain {path}'"
+        resolver = re.search(r"Unsupported interpolation type (\S+)", cause)
+        if resolver:
+            cause = f"there is no resolver '{resolver[1]}'"
+            mend = did_you_mean(resolver[1], resolvers.known())
         variable = re.search(r"Environment variable '([^']*)' not found", cause)
         if variable:
             mend = f"set {variable[1]}, or give a default: ${{oc.env:{variable[1]},DEFAULT}}"
@@ -187,15 +198,21 @@ def compose_with(request: Request, loader: Loader, templates: Templates) -> Comp
 
 def open_loader(request: Request) -> tuple[Loader, Templates]:
     """A loader that knows the repositories, schemas, templates and resolvers of a request."""
+    templates = fill_store(request.sources, request.invocation)
+    return Loader(build_search_path(request.sources)), templates
+
+
+def fill_store(sources: Sources, invocation: str) -> Templates:
+    """Make schemas, templates and resolvers known to Hydra and OmegaConf."""
     version.setbase("1.3")
     setup_globals()
     JobRuntime.instance().set("name", JOB_NAME)
     resolvers.register()
-    nodes.register_schemas(request.invocation)
-    templates = Templates(request.sources.template_roots)
+    nodes.register_schemas(invocation)
+    templates = Templates(sources.template_roots)
     for name in templates:
         nodes.register_template(name, partial(templates.__getitem__, name))
-    return Loader(build_search_path(request.sources)), templates
+    return templates
 
 
 class _Composer:
@@ -355,7 +372,7 @@ class _Composer:
     def _parse(self, text: str) -> Override | None:
         shown = redact_override(text)
         try:
-            override = OverridesParser.create().parse_override(text)
+            override = self.loader.today(OverridesParser.create().parse_override(text))
             if not override.key_or_group:
                 raise HydraException("there is no key before '='")
         except (OverrideParseException, HydraException) as error:
@@ -465,7 +482,7 @@ class _Composer:
             rule = f"there is no {'group or key' if not parent else 'key'} '{typo}'" + (
                 f" in {parent}" if parent else ""
             )
-            mend = did_you_mean(typo, known, prefix=prefix, elsewhere=_namesakes(config, key[len(prefix) :]))
+            mend = did_you_mean(typo, known, prefix=prefix, elsewhere=namesakes(config, key[len(prefix) :]))
         self.findings.append(
             Finding(
                 key=key,
@@ -494,7 +511,10 @@ class _Composer:
         if isinstance(error, yaml.YAMLError):
             mark = getattr(error, "problem_mark", None)
             name = mark.name if mark is not None else "a configuration file"
-            return ConfigError(f"{name} is malformed", [finding_of_yaml_error(error, name)])
+            finding = finding_of_yaml_error(error, name)
+            if "cannot start any token" in finding.rule:
+                finding = replace(finding, mend="indent with blanks, not tabs; quote what begins with @, ` or %")
+            return ConfigError(f"{name} is malformed", [finding])
         if isinstance(error, MissingConfigException):
             return self._missing_config(error)
         if isinstance(error, RecursionError):
@@ -545,6 +565,7 @@ class _Composer:
         if parent is not None:
             path = self._provenance([]).file_of(parent[1])
             where = str(path) if path is not None else parent[1]
+            where = self._provenance(self.loader.parsed).place_of_option(group, option) or where
         if group == "env" and self.request.environ.get(resolvers.ENV_VARIABLE) == option:
             where = f"the environment variable {resolvers.ENV_VARIABLE}={option}"
         return ConfigError(
@@ -635,9 +656,9 @@ def _grammar_message(lines: list[str], text: str) -> str:
     return f"'{text}'"
 
 
-def _namesakes(config: DictConfig, rest: str) -> list[str]:
+def namesakes(config: DictConfig, rest: str) -> list[str]:
     """The same key in other parts of the tree: whoever writes `backend.command` may want `model.command`."""
-    first = rest.split(".")[0]
+    first = rest.split(".", maxsplit=1)[0]
     return [
         f"{name}.{rest}"
         for name, part in children(config)

@@ -80,7 +80,7 @@ def unit_samples(spec: SamplesSpec, dimensions: int) -> Iterator[Sequence[float]
 
 def _qmc() -> Any:
     try:
-        from scipy.stats import qmc  # type: ignore[import-untyped]
+        from scipy.stats import qmc
     except ImportError:
         raise MissingToolError(
             "drawing samples needs SciPy, which is not installed; type: pip install 'rompy-hydra[analysis]',"

@@ -112,9 +112,19 @@ class TableAxis:
 
 
 def table_axis(
-    spec: TableSpec, *, cwd: Path, parse: Parse, kinds: Kinds, unknown: Unknown, pinned: frozenset[str]
+    spec: TableSpec,
+    *,
+    cwd: Path,
+    parse: Parse,
+    kinds: Kinds,
+    unknown: Unknown,
+    pinned: frozenset[str],
+    today: Callable[[str], str] = str,
 ) -> TableAxis:
-    """The rows of a file.  Raises `ConfigError` for a file that cannot be read and for every column that is wrong."""
+    """The rows of a file; `today` gives the name that a renamed key has now.
+
+    Raises `ConfigError` for a file that cannot be read and for every column that is wrong.
+    """
     path = cwd / Path(spec.file).expanduser()
     header = _header(path, spec)
     axis = TableAxis(path, spec, parse, kinds, pinned)
@@ -122,7 +132,7 @@ def table_axis(
     findings: list[Finding] = []
     columns: list[_Column] = []
     for number, title in enumerate(header):
-        key = spec.columns.get(title, title)
+        key = today(spec.columns.get(title, title))
         if title == spec.name and title not in spec.columns:
             axis.name_column = number
         elif title in spec.ignore or key in pinned:
@@ -277,7 +287,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _parquet(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise MissingToolError(
             f"reading {path.name} needs pyarrow, which is not installed; type: pip install 'rompy-hydra[tables]',"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rompy_hydra.compose.backend_choice import choose_backend_by_type
 from rompy_hydra.compose.cache import mint
 from rompy_hydra.compose.composer import CONFIG_NAME, Composition, Request, compose
+from rompy_hydra.compose.site_choice import with_site
 from rompy_hydra.compose.sources import Sources
 
 
@@ -20,7 +21,7 @@ def command_request(
 ) -> Request:
     """What a command line asks for; its identity, part of the default `run_id`, is minted here, once."""
     return Request(
-        overrides=choose_backend_by_type(overrides),
+        overrides=choose_backend_by_type(with_site(overrides, sources, environ)),
         sources=sources,
         invocation=mint(),
         environ=environ,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,7 +23,9 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
+from rompy_hydra.compose.deprecation import renamings_of
 from rompy_hydra.compose.hydra_keys import OPEN_MAPS
+from rompy_hydra.compose.search_path import RepositorySource
 from rompy_hydra.compose.tree import child, ends
 
 HYDRA_PROVIDER = "hydra"
@@ -29,7 +33,10 @@ _SEARCH_PATH_PROVIDER = "hydra.searchpath"
 
 
 class Loader(ConfigLoaderImpl):
-    """`parsed` overrides, the repository `found` (with `hydra.searchpath`), and who else speaks for Hydra's part."""
+    """`parsed` overrides, the repository `found` (with `hydra.searchpath`), and who else speaks for Hydra's part.
+
+    `renamed_in` tells which old names of keys were met: (config path, key, package), or (None, key, override).
+    """
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
@@ -37,6 +44,10 @@ class Loader(ConfigLoaderImpl):
         self.found: IConfigRepository = self.repository
         self.hydra_keys: list[str] = []
         self.composed: DictConfig | None = None
+        prefix = f"{RepositorySource.scheme()}://"
+        paths = [entry.path for entry in config_search_path.get_path() if (entry.path or "").startswith(prefix)]
+        self.renamings = renamings_of(Path(path.removeprefix(prefix)) for path in paths)
+        self.renamed_in: dict[tuple[str | None, str, str], None] = {}
 
     @property
     def absent_sources(self) -> list[ConfigSource]:
@@ -50,10 +61,25 @@ class Loader(ConfigLoaderImpl):
             self._parse_overrides_and_create_caching_repo(config_name, list(overrides))
         return list(self.found.get_sources())
 
+    def today(self, override: Override) -> Override:
+        """An override of a key that was renamed, of its new name; noted in `renamed_in`."""
+        renamed = self.renamings.of_override(override)
+        if renamed is not override:
+            self.renamed_in[None, renamed.key_or_group, override.input_line or override.key_or_group] = None
+        return renamed
+
+    def todays_key(self, key: str) -> str:
+        """The name that a key has today; noted in `renamed_in` where it is another."""
+        new = self.renamings.new_name(key) if self.renamings else None
+        if new is None:
+            return key
+        self.renamed_in[None, new, key] = None
+        return new
+
     def _parse_overrides_and_create_caching_repo(self, config_name: str | None, overrides: list[str]) -> Any:
-        answer = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        self.parsed, self.found = answer
-        return answer
+        parsed, self.found = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        self.parsed = [self.today(override) for override in parsed] if self.renamings else parsed
+        return self.parsed, self.found
 
     def _process_config_searchpath(self, config_name: str | None, parsed_overrides: list[Override], repo: Any) -> None:
         with warnings.catch_warnings():
@@ -75,4 +101,9 @@ class Loader(ConfigLoaderImpl):
         result = super()._load_single_config(default, repo)
         if result.provider != HYDRA_PROVIDER and (node := child(result.config, "hydra")) is not None:
             self.hydra_keys += ends(node, "hydra")
+        if self.renamings and isinstance(result.config, DictConfig):
+            config, old_names = self.renamings.of_layer(result.config)
+            if old_names:
+                result = replace(result, config=config)
+                self.renamed_in.update({(default.config_path, old, default.package or ""): None for old in old_names})
         return result

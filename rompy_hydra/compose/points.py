@@ -1,120 +1,21 @@
-"""The points of a sweep as Hydra's own sweeper makes them: its grammar, its order, one after the other.
+"""What `-m --cfg` shows: every point of a sweep, whatever its design, composed and validated, as it comes.
 
-`preview` is `-m --cfg`: every point composed and validated, shown as it comes, and in the end all that is wrong.
+open_sweep (sweep_plans) → drafts, one after the other → a YAML document each, and in the end all that is wrong
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
-from hydra.errors import HydraException, OverrideParseException
-
 from rompy_hydra.compose.bridge import to_plan
-from rompy_hydra.compose.composer import Request, compose, compose_with, open_loader
-from rompy_hydra.compose.hydra_keys import is_hydras
-from rompy_hydra.compose.loader import Loader
-from rompy_hydra.compose.search_path import build_search_path
+from rompy_hydra.compose.composer import Composition, Request, wrong
+from rompy_hydra.compose.designs import Draft
 from rompy_hydra.compose.show import config_text
-from rompy_hydra.compose.typed_text import typed_choices
-from rompy_hydra.errors import ConfigError, Finding, did_you_mean
+from rompy_hydra.compose.sweep_plans import Sweep, drafts_of, open_sweep, placed
+from rompy_hydra.errors import ConfigError, Finding
 from rompy_hydra.redaction import redact_override
-
-
-@dataclass(frozen=True, kw_only=True)
-class Points:
-    """A sweep before it is composed: what every point has, and one axis of alternatives for each key.
-
-    Iterating gives the overrides of one point after the other (the last axis varies fastest); `findings` tells which
-    axes cannot be listed.
-    """
-
-    common: tuple[str, ...]
-    axes: tuple[tuple[str, ...], ...]
-    findings: tuple[Finding, ...] = ()
-
-    def __len__(self) -> int:
-        return math.prod(len(axis) for axis in self.axes)
-
-    def __iter__(self) -> Iterator[tuple[str, ...]]:
-        for chosen in itertools.product(*self.axes):
-            yield (*self.common, *chosen)
-
-
-def expand(request: Request) -> Points:
-    """The points that the overrides of a request ask for, `hydra.sweeper.params` of its configuration below them."""
-    loader = Loader(build_search_path(request.sources))
-    points = _expand(request.overrides, loader)
-    try:
-        first = compose(replace(request, overrides=next(iter(points)), point=0))
-    except ConfigError:
-        return points  # composing the points will tell
-    if not first.sets("hydra.sweeper.params"):
-        return points
-    known = len(first.findings)
-    params = first.resolve_hydra("sweeper").get("params") or {}
-    points = _expand([*(f"{key}={value}" for key, value in params.items()), *request.overrides], loader)
-    return replace(points, findings=(*points.findings, *first.findings[known:]))
-
-
-def _expand(lines: Sequence[str], loader: Loader) -> Points:
-    """Hydra's `BasicSweeper.split_arguments`, lazily, and with a finding for each line that it would trip over."""
-    parser = OverridesParser.create(config_loader=loader)
-    common: list[str] = []
-    axes: dict[str, tuple[str, ...]] = {}
-    findings: list[Finding] = []
-    for line in lines:
-        try:
-            (override,) = parser.parse_overrides([line])
-        except (OverrideParseException, HydraException):
-            common.append(line)  # composing tells what is wrong with it
-            continue
-        if is_hydras(override.key_or_group) and not override.is_sweep_override():
-            common.append(line)
-            continue
-        key = override.get_key_element()
-        try:
-            values = _values(override)
-        except (HydraException, ValueError) as error:
-            findings.append(_finding(override, f"cannot be listed: {str(error).splitlines()[0]}"))
-            continue
-        if isinstance(values, Finding):
-            findings.append(values)
-        else:
-            axes[key] = values
-    return Points(common=tuple(common), axes=tuple(axes.values()), findings=tuple(findings))
-
-
-def _values(override: Override) -> tuple[str, ...] | Finding:
-    """The overrides of one axis, or what is wrong with it."""
-    key, line = override.get_key_element(), override.input_line or ""
-    if not override.is_sweep_override():
-        return (line,)
-    if is_hydras(override.key_or_group):
-        return _finding(override, "Hydra's own keys cannot be swept", "use a key of your own below vars")
-    if override.is_interval_sweep():
-        return _finding(override, "an interval is no list of points", "write range(start,stop,step), or a,b,c")
-    values = typed_choices(line) if override.value_type is ValueType.SIMPLE_CHOICE_SWEEP else None
-    if values is None:
-        values = list(override.sweep_string_iterator())
-    if values:
-        return tuple(f"{key}={value}" for value in values)
-    mend = None
-    if override.value_type is ValueType.GLOB_CHOICE_SWEEP and override.config_loader is not None:
-        options = override.config_loader.get_group_options(override.key_or_group)
-        mend = did_you_mean(line.partition("(")[2].strip("*)"), options) or "a glob is for config groups"
-    return _finding(override, "names no value at all", mend)
-
-
-def _finding(override: Override, rule: str, mend: str | None = None) -> Finding:
-    line = redact_override(override.input_line or "")
-    value = line.partition("=")[2] or None
-    return Finding(key=override.key_or_group, value=value, rule=rule, where=f"the override '{line}'", mend=mend)
 
 
 def preview(
@@ -122,34 +23,46 @@ def preview(
 ) -> Iterator[str]:
     """Each point as a YAML document under a comment with its number and overrides.
 
-    After the last one, raises `ConfigError` with every finding of every point.
+    Raises `ConfigError` at once for a design that cannot be, and after the last point with every finding of every
+    point.
     """
-    points = expand(request)
-    total = len(points)
-    found = _Findings(total, list(points.findings))
-    loader, templates = open_loader(request)
-    for number, overrides in enumerate(points):
-        shown = " ".join(redact_override(o).replace("\n", "\\n") for o in overrides)
-        yield f"---\n# point {number} (of {total}): {shown}\n"
-        try:
-            composition = compose_with(replace(request, overrides=overrides, point=number), loader, templates)
-        except ConfigError as error:
+    sweep = open_sweep(request, cwd=cwd)
+    at_most = "at most " if sweep.spec.exclude else ""
+    found = _Findings(sweep.design.count())
+    for number, draft, error in drafts_of(sweep):
+        lines = [o.input_line or "" for o in draft.overrides]
+        shown = " ".join(redact_override(line).replace("\n", "\\n") for line in lines)
+        repeat = f", repeat {draft.repeat}" if sweep.design.repeats > 1 else ""
+        yield f"---\n# point {number} (of {at_most}{found.total}{repeat}): {shown}\n"
+        composition = _composed(sweep, number, draft, lines, found) if error is None else None
+        if error is not None:
             found.add(number, error)
+        if composition is None:
             yield "# cannot be composed: see below\n"
             continue
-        wrong_overrides = bool(composition.findings)
+        known = bool(composition.findings)  # without what is wrong it would be another point
         try:
             to_plan(composition, cwd=cwd)
-        except ConfigError as error:
-            found.add(number, error)
+        except ConfigError as wrong_values:
+            found.add(number, placed(wrong_values, draft))
             yield "# wrong: see below\n"
-        if wrong_overrides:
-            continue  # without them it would be another point
+        if known:
+            continue
         try:
             yield config_text(composition, part, package=package, resolve=resolve, cwd=cwd)
-        except ConfigError as error:
-            found.add(number, error)
+        except ConfigError as not_shown:
+            found.add(number, placed(not_shown, draft))
     found.raise_if_any()
+
+
+def _composed(sweep: Sweep, number: int, draft: Draft, lines: Sequence[str], found: _Findings) -> Composition | None:
+    try:
+        if draft.findings:
+            raise wrong(draft.findings)
+        return sweep.planner.compose(lines, number)
+    except ConfigError as error:
+        found.add(number, placed(error, draft))
+        return None
 
 
 @dataclass

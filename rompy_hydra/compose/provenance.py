@@ -19,6 +19,7 @@ from rompy_hydra.compose.loader import HYDRA_PROVIDER, Loader
 from rompy_hydra.compose.nodes import PROVIDER
 from rompy_hydra.compose.search_path import PackagedSource, RepositorySource
 from rompy_hydra.compose.tree import child
+from rompy_hydra.errors import Finding
 from rompy_hydra.redaction import redact_override
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,10 +56,28 @@ class Provenance:
                 return Origin(f"the override '{redact_override(override.input_line or name)}'")
         parts = key.split(".")
         for layer in reversed(self._defaults()):
-            where = self._position(layer, parts)
-            if where:
+            if where := self.position(layer, parts):  # a layer that says both names was read by the new one
                 return Origin(where)
         return Origin(f"the default of {key}")
+
+    def renamed(self) -> list[Finding]:
+        """A finding for each old name of a key that was met, with its place."""
+        found = []
+        for path, name, detail in self._loader.renamed_in:
+            if path is None:  # `name` is today's, and `detail` the override
+                old, new, where = _key_of(detail), name, f"the override '{redact_override(detail)}'"
+            else:
+                old, new = name, self._loader.renamings.new_name(name) or name
+                where = self._place_of_old(path, old.removeprefix(f"{detail}.") if detail else old)
+            found.append(Finding(old, f"is called {new} now", where=where, mend=f"write {new}"))
+        return list(dict.fromkeys(found))
+
+    def _place_of_old(self, config_path: str, key: str) -> str:
+        """Where a file says an old name: as a key, or in an interpolation."""
+        file = self.file_of(config_path)
+        if file is None:
+            return config_path
+        return _line(file, self._tree(file), key.split(".")) or _line_of_text(file, key.rpartition(".")[2])
 
     def chooser(self, group: str) -> str:
         """Who chose the option of `group`: an override, or the line of a defaults list."""
@@ -73,6 +92,27 @@ class Provenance:
             return f"the defaults list of {parent or self._config_name}"
         return f"{path}:{_line_of_choice(self._tree(path), group)}"
 
+    def place_of_choice(self, config_path: str, group: str) -> str | None:
+        """The line of an option's defaults list that chooses from a group; None if it cannot be told."""
+        path = self.file_of(config_path)
+        return f"{path}:{_line_of_choice(self._tree(path), group)}" if path is not None else None
+
+    def place_of_option(self, group: str, option: str) -> str | None:
+        """The line of the defaults list that names an option which is not there (nothing was composed then)."""
+        asked = [f"{o.key_or_group}/{o.value()}" for o in self._parsed if self._is_group(o.key_or_group)]
+        waiting, seen = [self._config_name, *asked], set[str]()
+        while waiting:
+            config_path = waiting.pop(0)
+            path = self.file_of(config_path) if config_path not in seen else None
+            seen.add(config_path)
+            if path is None:
+                continue
+            for name, value, line in _defaults_in(self._tree(path), config_path.rpartition("/")[0]):
+                if (name, value) == (group, option):
+                    return f"{path}:{line}"
+                waiting.append(f"{name}/{value}" if name else value)
+        return None
+
     def unset_mandatory(self, config_paths: set[str]) -> list[tuple[str, str]]:
         """(key, place) of every `???` in these options that nobody set afterwards."""
         found: list[tuple[str, str]] = []
@@ -84,6 +124,28 @@ class Provenance:
                 if self.origin(key).where == f"{path}:{line}":
                     found.append((key, f"{path}:{line}"))
         return found
+
+    @property
+    def loader(self) -> Loader:
+        """Who composed."""
+        return self._loader
+
+    @property
+    def config_name(self) -> str:
+        """The root configuration."""
+        return self._config_name
+
+    def layers(self) -> list[ResultDefault]:
+        """What was merged, in its order; nothing if the composition itself failed."""
+        return self._defaults()
+
+    def position(self, layer: ResultDefault, parts: Sequence[str]) -> str | None:
+        """Where a layer says a key, under today's name or one it had; None where it says nothing of it."""
+        olds = self._loader.renamings.old_names(".".join(parts))
+        for way in [list(parts), *(old.split(".") for old in olds)]:
+            if where := self._position(layer, way):
+                return where
+        return None
 
     def defaults_list(self) -> DefaultsList | None:
         """Hydra's own answer to what was composed, in which order; None if the composition itself failed."""
@@ -156,6 +218,25 @@ class Provenance:
         return self._trees[path]
 
 
+def line_in(path: Path, parts: Sequence[str]) -> str | None:
+    """`file:line` of a key in a file that need not be part of any composition."""
+    try:
+        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return _line(path, tree, list(parts))
+
+
+def _key_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _line_of_text(path: Path, word: str) -> str:
+    """The first line of a file that holds a word: that of an interpolation, whose keys are none of the file's."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return f"{path}:{next((n for n, line in enumerate(lines, 1) if word in line), 1)}"
+
+
 def _line_of_choice(tree: yaml.Node | None, group: str) -> int:
     """The line of a defaults list that says `override GROUP: option`; 1 if it cannot be told."""
     for key_node, value_node in tree.value if isinstance(tree, yaml.MappingNode) else []:
@@ -166,6 +247,22 @@ def _line_of_choice(tree: yaml.Node | None, group: str) -> int:
             if name.split(" ")[-1].lstrip("/") == group:
                 return int(item.start_mark.line) + 1
     return 1
+
+
+def _defaults_in(tree: yaml.Node | None, group: str) -> Iterator[tuple[str, str, int]]:
+    """(group, option, line) of each entry in a defaults list; `group` is that of the file."""
+    for key_node, value_node in tree.value if isinstance(tree, yaml.MappingNode) else []:
+        if key_node.value != "defaults" or not isinstance(value_node, yaml.SequenceNode):
+            continue
+        for item in value_node.value:
+            line = item.start_mark.line + 1
+            if isinstance(item, yaml.MappingNode) and item.value:
+                name, option = item.value[0][0].value.split(" ")[-1].partition("@")[0], item.value[0][1].value
+                if isinstance(option, str):
+                    yield name.lstrip("/") if name.startswith("/") or not group else f"{group}/{name}", option, line
+            elif isinstance(item, yaml.ScalarNode) and item.value != "_self_":
+                name, _, option = item.value.partition("@")[0].rpartition("/")
+                yield name.lstrip("/") if item.value.startswith("/") else f"{group}/{name}".strip("/"), option, line
 
 
 def _mandatory(node: yaml.Node | None, parts: list[str]) -> Iterator[tuple[list[str], int]]:
@@ -183,8 +280,8 @@ def _line(path: Path, node: yaml.Node | None, parts: list[str]) -> str | None:
     line: int | None = None
     for part in parts:
         if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == part:
+            for key_node, value_node in _entries(node):
+                if _key_text(key_node) == part:
                     line, node = key_node.start_mark.line + 1, value_node
                     break
             else:
@@ -197,3 +294,23 @@ def _line(path: Path, node: yaml.Node | None, parts: list[str]) -> str | None:
         else:
             return None
     return f"{path}:{line}" if line is not None else None
+
+
+def _key_text(node: yaml.Node) -> str:
+    """A key as its text is in a dotted key: `yes` is True."""
+    if node.tag == "tag:yaml.org,2002:bool":
+        return str(node.value.lower() in ("yes", "true", "on"))
+    return str(node.value)
+
+
+def _entries(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Keys and values of a map: its own, then those that a `<<` brings in."""
+    merged: list[yaml.Node] = []
+    for key_node, value_node in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+        else:
+            yield key_node, value_node
+    for other in merged:
+        if isinstance(other, yaml.MappingNode):
+            yield from _entries(other)

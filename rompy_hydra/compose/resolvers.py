@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 DEFAULT_ENV = "dev"
 ENV_VARIABLE = "ROMPY_ENV"
@@ -40,6 +41,11 @@ def register() -> None:
     }
     for name, function in fixed.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def known() -> list[str]:
+    """The names of all resolvers, OmegaConf's own and those of plug-ins among them."""
+    return sorted(BaseContainer._resolvers)  # noqa: SLF001  # it tells of one by its name only
 
 
 def register_hydra(hydra: DictConfig) -> None:

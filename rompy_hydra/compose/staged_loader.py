@@ -124,6 +124,7 @@ class StagedLoader(Loader):
             known = read_simple(line)
             if known is None:
                 (known,) = self._parser.parse_overrides([line])
+            known = self.today(known)
             self._known_overrides[line] = known
         return known
 

@@ -10,7 +10,7 @@ is validated again, the rest is shared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rompy_hydra.backends.complaints import rules_by_key
 from rompy_hydra.compose.bridge import to_plan
 from rompy_hydra.compose.compiled_tree import concatenation
 from rompy_hydra.compose.composer import Composition, Request, compose_with, line_of_environment, open_loader, wrong
+from rompy_hydra.compose.deprecation import in_todays_names
 from rompy_hydra.compose.design_samples import samples_axis
 from rompy_hydra.compose.design_table import table_axis
 from rompy_hydra.compose.designs import Axis, Design, Draft, grammar_axis, make_design
@@ -330,7 +331,7 @@ def plan_points(
             subdir = planner.subdir(composed, lines)
         except ConfigError as error:
             overrides = tuple(map(redact_override, lines))
-            yield InvalidPoint(number=number, overrides=overrides, error=_placed(error, draft), **about)
+            yield InvalidPoint(number=number, overrides=overrides, error=placed(error, draft), **about)
         else:
             yield Point(number=number, overrides=plan.overrides, plan=plan, subdir=subdir, **about)
         number += 1
@@ -360,7 +361,7 @@ def _is_left_out(plain: Any, choices: Mapping[str, Any], conditions: Sequence[Co
     return False
 
 
-def _placed(error: ConfigError, draft: Draft) -> ConfigError:
+def placed(error: ConfigError, draft: Draft) -> ConfigError:
     """The same, with the row of the table for what the row said."""
     if draft.where is None:
         return error
@@ -391,13 +392,30 @@ class Sweep:
         return plan_points(self.design, self.planner, exclude=self.spec.exclude)
 
 
+def drafts_of(sweep: Sweep) -> Iterator[tuple[int, Draft, ConfigError | None]]:
+    """(number, point, what is wrong with leaving it out) of every point that is not left out, not planned."""
+    conditions = [Condition(text) for text in sweep.spec.exclude]
+    number = 0
+    for draft in sweep.design:
+        error = None
+        try:
+            composed = sweep.planner.composed(draft.overrides, number) if conditions else None
+            plain = sweep.planner.plain(composed) if composed is not None else None
+            if composed is not None and _is_left_out(plain, composed.choices, conditions):
+                continue
+        except ConfigError as problem:
+            error = problem
+        yield number, draft, error
+        number += 1
+
+
 def open_sweep(request: Request, *, cwd: Path) -> Sweep:
     """The sweep that a command line asks for.  Raises `ConfigError` with every finding."""
     planner = SweepPlanner(request, cwd=cwd)
     ours = [line for line in request.overrides if _OF_THE_SWEEP.match(line)]
     parsed = _parsed([line for line in request.overrides if not _OF_THE_SWEEP.match(line)], planner)
     composition = _compose_first(planner, parsed, ours)
-    spec = _sweep_spec(composition)
+    spec = _sweep_spec(composition, planner.loader.todays_key)
     if composition.sets("hydra.sweeper.params"):
         params = composition.resolve_hydra("sweeper").get("params") or {}
         parsed = [*_parsed([f"{key}={value}" for key, value in params.items()], planner), *parsed]
@@ -448,7 +466,7 @@ def _first(override: Override, planner: SweepPlanner) -> str | None:
     return alternative.overrides[0].input_line if alternative is not None else None
 
 
-def _sweep_spec(composition: Composition) -> SweepSpec:
+def _sweep_spec(composition: Composition, todays_key: Callable[[str], str]) -> SweepSpec:
     node = child(composition.config, "sweep")
     if node is None:
         return SweepSpec()
@@ -458,7 +476,7 @@ def _sweep_spec(composition: Composition) -> SweepSpec:
     if findings:
         raise wrong(findings)
     try:
-        return SweepSpec.model_validate(plain)
+        return SweepSpec.model_validate(in_todays_names(plain, todays_key))
     except ValidationError as error:
         raise wrong(_findings_of_the_spec(error, composition)) from None
 
@@ -492,6 +510,7 @@ class _Parts:
             kinds=self._kinds,
             unknown=self._unknown,
             pinned=pinned,
+            today=self._planner.loader.todays_key,
         )
 
     def samples(self, spec: SamplesSpec, pinned: frozenset[str]) -> Axis | None:

@@ -11,11 +11,33 @@ from rompy_hydra.backends.config import HouseModel
 from rompy_hydra.plan.spec import RunSpec
 
 
+class Reproduced(HouseModel):
+    """What a plan that was made from the record of an earlier run knows of it.
+
+    `run_id`, `science_id` and `provenance` are the record's; `inputs`: name in the workspace → (identity, sample);
+    `confs` and `diffs` are the earlier run's snapshot; `overrides` were given on top, and `left_out` of
+    the recorded ones mean nothing with them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    directory: Path
+    science_id: str
+    provenance: dict[str, Any]
+    inputs: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    confs: tuple[Path, ...] = ()
+    diffs: tuple[Path, ...] = ()
+    overrides: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 class RunPlan(HouseModel):
     """What the bridge hands to the workflow.
 
     `spec` is the validated configuration, `parameters` the template's parameters in their types, `config` the
-    resolved tree free of secrets (for the record), `hydra_files` the texts of `.hydra/`.
+    resolved tree free of secrets (for the record), `hydra_files` the texts of `.hydra/`.  `reproduced` tells of the run
+    whose record it was made from.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -29,6 +51,8 @@ class RunPlan(HouseModel):
     choices: dict[str, str | None] = Field(default_factory=dict)
     repositories: tuple[Path, ...] = ()
     hydra_files: dict[str, str] = Field(default_factory=dict)
+    config_name: str = "config"
+    reproduced: Reproduced | None = None
 
     @property
     def run_id(self) -> str:

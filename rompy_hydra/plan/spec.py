@@ -21,8 +21,10 @@ from rompy_hydra.backends.config import (
     EnvVars,
     HouseModel,
     Launcher,
+    Line,
     Text,
     WholeNumber,
+    Word,
     check_text,
 )
 from rompy_hydra.backends.registry import config_class, known_names, plugin_names
@@ -33,6 +35,8 @@ from rompy_hydra.plan.period import Period
 from rompy_hydra.plan.resources import Resources
 from rompy_hydra.plan.retry import RetrySpec
 from rompy_hydra.plan.sweep_spec import SweepSpec
+from rompy_hydra.units.durations import PositiveSeconds
+from rompy_hydra.units.sizes import Memory
 
 Identity = Literal["science", "execution", "none"]
 OnExisting = Literal["error", "new", "replace", "skip"]
@@ -136,16 +140,85 @@ class ModelSpec(FrozenModel):
     )
 
 
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_boolean", "a boolean is not a number")
+    return value
+
+
+class PartitionSpec(FrozenModel):
+    """A partition (queue) of a site: what its nodes are, and how long a job may take there."""
+
+    cpus: Annotated[WholeNumber, Field(ge=1)] | None = Field(
+        None, description="CPUs of one node.", json_schema_extra=mark("none")
+    )
+    memory: Memory | None = Field(None, description="Memory of one node.", json_schema_extra=mark("none"))
+    gpus: Annotated[WholeNumber, Field(ge=0)] | None = Field(
+        None, description="GPUs of one node.", json_schema_extra=mark("none")
+    )
+    nodes: Annotated[WholeNumber, Field(ge=1)] | None = Field(
+        None, description="How many nodes there are.", json_schema_extra=mark("none")
+    )
+    time_limit: PositiveSeconds | None = Field(
+        None, description="What a job may take there at most.", json_schema_extra=mark("none")
+    )
+
+
 class SiteSpec(FrozenModel):
-    """What a place is where runs run."""
+    """What a place is where runs run: its scheduler, its nodes, how a node is made ready, what an hour costs."""
 
     name: Text = Field("here", description="Name of the site, recorded.", json_schema_extra=mark("none"))
+    hosts: list[Text] = Field(
+        default_factory=list,
+        description="Names of its machines, as `login*.cluster.org`; on one of them the site is chosen by itself.",
+        json_schema_extra=mark("none"),
+    )
+    scheduler: Literal["none", "slurm", "pbs", "lsf"] = Field(
+        "none", description="What its jobs are handed to.", json_schema_extra=mark("none")
+    )
     launcher: Launcher | None = Field(
         None, description="MPI launcher where the backend names none.", json_schema_extra=mark("none")
     )
-    partition: Text | None = Field(None, description="Default partition.", json_schema_extra=mark("none"))
-    account: Text | None = Field(None, description="Default account.", json_schema_extra=mark("none"))
-    qos: Text | None = Field(None, description="Default quality of service.", json_schema_extra=mark("none"))
+    node_launcher: list[Text] | None = Field(
+        None,
+        description="How a command is started on a node of an allocation; {host}, {cpus} and {index} are filled in.",
+        json_schema_extra=mark("none"),
+    )
+    partition: Word | None = Field(None, description="Default partition.", json_schema_extra=mark("none"))
+    partitions: dict[Text, PartitionSpec] = Field(
+        default_factory=dict,
+        description="Its partitions: {cpus, memory, gpus, nodes, time_limit}; a request is held against them.",
+        json_schema_extra=mark("none"),
+    )
+    account: Word | None = Field(None, description="Default account.", json_schema_extra=mark("none"))
+    qos: Word | None = Field(None, description="Default quality of service.", json_schema_extra=mark("none"))
+    mail_user: Word | None = Field(None, description="Who gets the mail.", json_schema_extra=mark("none"))
+    purge: bool = Field(
+        True, description="Whether `module purge` comes before the modules.", json_schema_extra=mark("none")
+    )
+    modules: list[Word] = Field(
+        default_factory=list, description="Modules that every job loads.", json_schema_extra=mark("none")
+    )
+    module_init: Text | None = Field(
+        None, description="File that defines `module` for /bin/sh, if not found.", json_schema_extra=mark("none")
+    )
+    setup: list[Line] = Field(
+        default_factory=list,
+        description="Lines of shell that make a node ready, after the modules; one that fails ends the job.",
+        json_schema_extra=mark("none"),
+    )
+    shell: Word = Field("/bin/sh", description="The shell of job scripts.", json_schema_extra=mark("none"))
+    scratch: Text | None = Field(None, description="Directory for big files.", json_schema_extra=mark("none"))
+    project: Text | None = Field(None, description="Directory that stays.", json_schema_extra=mark("none"))
+    max_array_size: Annotated[WholeNumber, Field(ge=1)] | None = Field(
+        None, description="Tasks of a job array at most (null: the scheduler is asked).", json_schema_extra=mark("none")
+    )
+    charge_rate: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0)] | None = Field(
+        None, description="What one core-hour costs.", json_schema_extra=mark("none")
+    )
+    charge_unit: Text = Field(
+        "units", description="In what it is counted, as `SU` or `EUR`.", json_schema_extra=mark("none")
+    )
 
 
 class PostprocessSpec(FrozenModel):

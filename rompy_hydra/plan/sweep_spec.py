@@ -3,6 +3,7 @@
     design      the points, as parts whose product is taken: grid, zip, table, samples, union
     zip, table, samples, repeats, exclude    the same from the command line, in one word each
     jobs, cpus, memory, timing, on_failure, max_failures, on_invalid    how they are driven
+    max_in_queue, runs_per_job, runs_at_once, job_time, max_core_hours  the same on a cluster
 
 Values of a `grid` or `zip` are a list of data, or one text in Hydra's sweep grammar (`range(1,5)`, `glob(*)`, `1,2,4`).
 """
@@ -18,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from rompy_hydra.backends.config import HouseModel, Text, WholeNumber
 from rompy_hydra.plan.conditions import Condition, ConditionError
+from rompy_hydra.units.durations import PositiveSeconds
 from rompy_hydra.units.sizes import Memory
 
 Keys = list[Text]
@@ -126,6 +128,17 @@ class TableSpec(_Part):
         return {"file": value} if isinstance(value, str) else value
 
 
+def _runs_per_job(value: object) -> object:
+    if value == "auto" or value is None:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PydanticCustomError("runs_per_job", "is a whole number from 1, or auto")
+    return value
+
+
+RunsPerJob = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_job)]
+
+
 class DesignPart(_Part):
     """One part of a design; exactly one of its fields is given."""
 
@@ -201,6 +214,30 @@ class SweepSpec(_Part):
     )
     on_invalid: Literal["error", "skip"] = Field(
         "error", description="Whether an invalid point keeps the others from starting.", json_schema_extra=_mark()
+    )
+
+    max_in_queue: Annotated[WholeNumber, Field(ge=1)] | None = Field(
+        None,
+        description="Most jobs of the sweep in the scheduler's queue at a time (a task of an array is a job).",
+        json_schema_extra=_mark(),
+    )
+    runs_per_job: RunsPerJob = Field(
+        1,
+        description="Runs in one job of the scheduler; auto: as many as take job_time together.",
+        json_schema_extra=_mark(),
+    )
+    runs_at_once: Annotated[WholeNumber, Field(ge=1, le=1000)] = Field(
+        1,
+        description="Runs of one job that go side by side; it asks for so many times the CPUs and memory of one.",
+        json_schema_extra=_mark(),
+    )
+    job_time: PositiveSeconds = Field(
+        600.0, description="How long a job is meant to take with runs_per_job=auto.", json_schema_extra=_mark()
+    )
+    max_core_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="A sweep that could take more core-hours (cpus x time limit) is refused before it starts.",
+        json_schema_extra=_mark(),
     )
 
     @model_validator(mode="before")

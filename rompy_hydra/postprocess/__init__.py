@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from rompy_hydra.postprocess.analyze import AnalyzePostprocessor
     from rompy_hydra.postprocess.archive import ArchivePostprocessor
     from rompy_hydra.postprocess.config import (
         AnalyzePostprocessorConfig,
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
         NoopPostprocessorConfig,
         VisualizePostprocessorConfig,
     )
-    from rompy_hydra.postprocess.later import AnalyzePostprocessor, VisualizePostprocessor
     from rompy_hydra.postprocess.noop import NoopPostprocessor
+    from rompy_hydra.postprocess.visualize import VisualizePostprocessor
 
 _HOMES = {
     "NoopPostprocessor": "noop",
     "ArchivePostprocessor": "archive",
-    "AnalyzePostprocessor": "later",
-    "VisualizePostprocessor": "later",
+    "AnalyzePostprocessor": "analyze",
+    "VisualizePostprocessor": "visualize",
     "BasePostprocessorConfig": "config",
     "NoopPostprocessorConfig": "config",
     "ArchivePostprocessorConfig": "config",

@@ -1,103 +1,222 @@
-"""`archive`: a run's outputs, record and logs in one compressed file with a manifest; the originals stay."""
+"""`archive`: a run's directory in one compressed file with a manifest, verified before anything is removed."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import json
-import os
-import tarfile
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from rompy_hydra.errors import SiteError
 from rompy_hydra.postprocess import RunLike
+from rompy_hydra.postprocess.archive_files import Choice, walk
+from rompy_hydra.postprocess.archive_writing import (
+    ArchiveError,
+    Making,
+    Removed,
+    changed_on_disk,
+    missing_on_disk,
+    opened_manifest,
+    own_names,
+    remove_originals,
+    sha256_of,
+    sole_archivist,
+    verify,
+    write_archive,
+)
 from rompy_hydra.postprocess.config import ArchivePostprocessorConfig
-from rompy_hydra.record.outputs import list_outputs
-from rompy_hydra.record.store import RECORD_NAME, load_record
+from rompy_hydra.postprocess.frames import zstandard
+from rompy_hydra.postprocess.manifest import FORMATS, Manifest, manifest_path
+from rompy_hydra.record.store import RECORD_NAME, dump_record, load_record
+from rompy_hydra.units.sizes import format_memory
 
-MANIFEST = "manifest.json"
+# What `status`, `logs` and `report` read of a run: it is archived too, and never removed.
+_STAYS = re.compile(
+    rf"({re.escape(RECORD_NAME)}|metrics\.json|(stdout|stderr|check)(\.\d+)?\.log)\Z|(logs|\.hydra|\.source)(/|\Z)"
+)
+_WRITTEN_AFTER_THE_RUN = ("postprocess", "processed")
+_MOST_NAMES = 20
 
 
 class ArchivePostprocessor:
-    """Writes `RUN_ID.tar.gz` aside and renames it when it is whole; a file that failed half-way is taken away."""
+    """Writes `RUN_ID.tar.gz` (or `.tar.zst`, `.zip`) and its manifest, into the run's directory or elsewhere."""
 
     options_class = "ArchivePostprocessorConfig"
 
     def process(self, model_run: RunLike, **options: Any) -> dict[str, Any]:
-        """`{"success": True, "archive": …, "files": …, "bytes": …}`; `success: False` where there is no such run.
+        """`{"success": True, "archive": …, "files": …, "bytes": …, "sha256": …}`, or `success: False` and why.
 
-        The options are the fields of `ArchivePostprocessorConfig`.
+        The options are the fields of `ArchivePostprocessorConfig`.  Nothing is removed unless `remove_originals` says
+        so, and then only what was read back from the archive, byte for byte.
         """
         settings = ArchivePostprocessorConfig(**options)
         directory = Path(model_run.output_dir) / str(model_run.run_id)
         if not directory.is_dir():
-            return {"success": False, "error": f"there is nothing to archive: {directory} is no directory"}
-        target = (settings.destination or directory) / f"{directory.name}.{settings.format}"
-        aside = target.with_name(f".{target.name}.partial")
-        names = [name for name in _names(directory) if directory / name not in (target, aside)]
+            return _failure(f"there is nothing to archive: {directory} is no directory")
         try:
-            with aside.open("wb") as file:
-                manifest = _write(file, directory, names)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-            raise
-        return {
-            "success": True,
-            "archive": str(target),
-            "files": len(manifest),
-            "bytes": target.stat().st_size,
-            "message": f"{len(manifest)} files in {target}",
-        }
+            return _archive(directory, settings)
+        except SiteError as error:
+            return _failure(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return _failure(f"{where}{error.strerror or error}; nothing was archived, and nothing removed")
+
+    @staticmethod
+    def check_tools(options: Mapping[str, Any]) -> None:
+        """`MissingToolError` before anything runs, where a form needs a package that is not there."""
+        if options.get("format") == "tar.zst":
+            zstandard()
+
+    @staticmethod
+    def is_still_done(answer: Mapping[str, Any]) -> bool:
+        """Whether what an earlier call made is still there."""
+        archive = answer.get("archive")
+        return isinstance(archive, str) and Path(archive).is_file()
 
 
-def _names(directory: Path) -> list[str]:
-    """The outputs that the record lists (all files, where there is no record), the record and the logs."""
+def _failure(error: str) -> dict[str, Any]:
+    return {"success": False, "error": error, "message": error}
+
+
+def _archive(directory: Path, settings: ArchivePostprocessorConfig) -> dict[str, Any]:
+    directory = directory.resolve()
+    record = _record(directory)
+    folder = settings.destination.absolute() if settings.destination else directory
+    stem = _stem(directory, record) if settings.destination else directory.name
+    target = folder / f"{stem}.{settings.format}"
+    with sole_archivist(folder, stem):
+        ours = {*own_names(directory.name), *_below(directory, folder, own_names(stem))}
+        choice = Choice(
+            settings.include, settings.exclude, always=frozenset({RECORD_NAME}), never=lambda path: path in ours
+        )
+        making = Making(
+            top=directory,
+            target=target,
+            form=settings.format,
+            choice=choice,
+            about=_about(record, directory, settings),
+            replaced=_replaced(record, settings),
+            level=settings.level,
+            reproducible=settings.reproducible,
+        )
+        manifest = _archived_before(making, stem, overwrite=settings.overwrite)
+        if manifest is None:
+            if next(_chosen(making), None) is None:
+                return _failure(f"nothing in {directory} fits {_asked(settings)}")
+            manifest = write_archive(making)
+        removed = None
+        if settings.remove_originals:
+            removed = remove_originals(manifest, directory, lambda path: _STAYS.match(path) is not None)
+        return _answer(manifest, removed, choice.left_out)
+
+
+def _chosen(making: Making) -> Iterator[str]:
+    """The files that are in because somebody wants them."""
+    choice = replace(making.choice, left_out=[])
+    for item in walk(str(making.top), choice):
+        if not item.is_folder and item.path not in choice.always:
+            yield item.path
+
+
+def _asked(settings: ArchivePostprocessorConfig) -> str:
+    told = {"include": settings.include, "exclude": settings.exclude}
+    return " and ".join(f"{name}={', '.join(given)}" for name, given in told.items() if given) or "the record alone"
+
+
+def _below(directory: Path, folder: Path, names: frozenset[str]) -> Iterator[str]:
+    """Names in a folder as paths below a directory; nothing where it lies elsewhere."""
+    if folder.resolve().is_relative_to(directory):
+        inside = folder.resolve().relative_to(directory)
+        yield from ((inside / name).as_posix() for name in names)
+
+
+def _record(directory: Path) -> dict[str, Any]:
     try:
-        outputs = load_record(directory)["outputs"]
-    except (OSError, ValueError, KeyError):
-        outputs = list_outputs(str(directory)).entries
-    listed = [str(entry["path"]) for entry in outputs]
-    logs = sorted(path.relative_to(directory).as_posix() for path in directory.glob("logs/*") if path.is_file())
-    ours = [RECORD_NAME] if (directory / RECORD_NAME).is_file() else []
-    return list(dict.fromkeys(name for name in [*listed, *logs, *ours] if _is_plain(directory, name)))
+        return load_record(directory)
+    except (OSError, ValueError):
+        return {}  # a directory without a record is archived all the same
 
 
-def _is_plain(directory: Path, name: str) -> bool:
-    path = directory / name
-    return path.is_file() and not path.is_symlink()
+def _stem(directory: Path, record: Mapping[str, Any]) -> str:
+    """The name in a place that many share: points of different sweeps have the same names."""
+    sweep = record.get("sweep") or {}
+    above = Path(str(sweep.get("directory") or "")).name
+    return f"{above}-{directory.name}" if above else directory.name
 
 
-def _write(file: BinaryIO, directory: Path, names: list[str]) -> list[dict[str, Any]]:
-    """One pass over each file: into the archive and into its checksum."""
-    manifest: list[dict[str, Any]] = []
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name in names:
-            with (directory / name).open("rb") as source:
-                info = archive.gettarinfo(arcname=f"{directory.name}/{name}", fileobj=source)
-                reader = _Hashing(source)
-                archive.addfile(info, reader)
-            manifest.append({"path": name, "bytes": info.size, "sha256": reader.sha256.hexdigest()})
-        text = json.dumps(manifest, indent=1).encode()
-        info = tarfile.TarInfo(f"{directory.name}/{MANIFEST}")
-        info.size = len(text)
-        archive.addfile(info, io.BytesIO(text))
-    return manifest
+def _about(record: Mapping[str, Any], directory: Path, settings: ArchivePostprocessorConfig) -> dict[str, Any]:
+    told = {key: record[key] for key in ("run_id", "science_id", "job_token") if key in record}
+    chosen = {"include": settings.include, "exclude": settings.exclude}
+    return {"kind": "run", **({"run_id": directory.name} | told), **{k: v for k, v in chosen.items() if v}}
 
 
-class _Hashing:
-    """A file that is hashed while it is read."""
+def _replaced(record: Mapping[str, Any], settings: ArchivePostprocessorConfig) -> dict[str, bytes]:
+    """With `reproducible` the record without what postprocessors said: else the second archive differs by the first."""
+    if not settings.reproducible or not record:
+        return {}
+    data = {key: value for key, value in record.items() if key not in _WRITTEN_AFTER_THE_RUN}
+    return {RECORD_NAME: dump_record(data)}
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.sha256 = hashlib.sha256()
-        self._file = file
 
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        data = self._file.read(size)
-        self.sha256.update(data)
-        return data
+def _archived_before(making: Making, stem: str, *, overwrite: bool) -> Manifest | None:
+    """An earlier archive that holds more than the disk does, and so must neither be written over nor forgotten.
+
+    If all that is left on the disk is in it, as it is, it is the archive that was asked for (a call was ended while it
+    removed the originals); `ArchiveError` in any other case.
+    """
+    for form in FORMATS:
+        archive = making.target.with_name(f"{stem}.{form}")
+        if not archive.is_file():
+            continue
+        with opened_manifest(archive) as manifest:
+            if not _is_of_this_run(manifest, making):
+                if archive == making.target and not overwrite:
+                    raise ArchiveError(
+                        f"{archive} is the archive of another run of this name; move it away, or add overwrite=true"
+                    )
+                continue
+            missing = missing_on_disk(manifest, making.top)
+            if not missing:
+                continue
+            changed = [path for path in changed_on_disk(manifest, making) if path != RECORD_NAME]
+            is_it = archive == making.target and not changed and manifest.path == manifest_path(archive)
+            if not is_it:
+                news = f", where {changed[0]!r} is new or has changed" if changed else ""
+                raise ArchiveError(
+                    f"{archive} holds {len(missing)} files that are no longer in {making.top}{news};"
+                    f" bring them back first: rompy-hydra postprocess {making.top} --restore"
+                )
+            verify(archive, manifest)
+            return manifest
+    return None
+
+
+def _is_of_this_run(manifest: Manifest, making: Making) -> bool:
+    key = "job_token" if "job_token" in making.about else "run_id"
+    return manifest.header.get("kind") == "run" and manifest.header.get(key) == making.about.get(key)
+
+
+def _answer(manifest: Manifest, removed: Removed | None, left_out: list[str]) -> dict[str, Any]:
+    archive = manifest.archive
+    files, size = manifest.end["files"], archive.stat().st_size
+    message = f"{files} files in {archive} ({format_memory(size)})"
+    answer: dict[str, Any] = {
+        "success": True,
+        "archive": str(archive),
+        "manifest": str(manifest.path),
+        "files": files,
+        "bytes": size,
+        "original_bytes": manifest.end["bytes"],
+        "sha256": sha256_of(archive),
+    }
+    if removed is not None:
+        answer["removed"] = {"files": removed.files, "bytes": removed.bytes}
+        message += f"; {removed.files} originals removed ({format_memory(removed.bytes)})"
+        if removed.kept:
+            answer["kept"] = removed.kept[:_MOST_NAMES]
+            message += f"; {len(removed.kept)} were kept, they changed meanwhile"
+    if left_out:
+        answer["left_out"] = left_out[:_MOST_NAMES]
+        message += f"; {len(left_out)} pipes, sockets or devices were left out"
+    return {**answer, "message": message}

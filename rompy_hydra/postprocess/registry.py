@@ -118,6 +118,8 @@ def _is_config(found: Any) -> bool:
 
 def check_options(processor: Postprocessor, options: Mapping[str, Any]) -> None:
     """Hold options against the configuration class of a postprocessor, or against the signature of its `process`."""
+    if callable(check_tools := getattr(processor, "check_tools", None)):
+        check_tools(options)  # MissingToolError: what it, or an option, needs is not installed
     if not options and isinstance(getattr(processor, "options_class", None), str):
         return  # none of ours needs any
     cls = _options_class(processor)

@@ -14,7 +14,7 @@ MAX_LISTED = 10_000
 SHA256_TOTAL_BYTES = 2 * 1024**3
 SHA256_TOTAL_S = 30.0
 
-_OUR_FOLDERS = frozenset({".hydra", "logs"})
+_OUR_FOLDERS = frozenset({".hydra", ".source", "logs"})
 _CHUNK = 1 << 20
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import json
 import os
 import platform
 import re
@@ -17,6 +19,8 @@ from typing import Any
 from rompy_hydra.redaction import redact_override
 
 CORE_PACKAGES = ("rompy-hydra", "hydra-core", "omegaconf", "pydantic", "jinja2")
+REVISION_FILE = ".rompy-hydra-revision.json"
+"""Stands above a tree that was laid out from a commit: `commit` and `url` (compose/revisions.py writes it)."""
 _GIT_TIMEOUT_S = 20
 
 
@@ -45,16 +49,35 @@ def _package_directory() -> Path:
 
 
 @lru_cache(maxsize=64)
-def _git_toplevel(directory: Path) -> Path | None:
+def git_toplevel(directory: Path) -> Path | None:
+    """The top of the work tree that holds a directory; None outside of git, and for what was laid out from a commit."""
+    if _laid_out(directory) is not None:
+        return None
     return next((d for d in (directory, *directory.parents) if (d / ".git").exists()), None)
+
+
+@lru_cache(maxsize=64)
+def _laid_out(directory: Path) -> tuple[str, str] | None:
+    """(commit, repository) of a tree that was laid out from a commit; None for any other."""
+    marker = next((d / REVISION_FILE for d in (directory, *directory.parents) if (d / REVISION_FILE).is_file()), None)
+    if marker is None:
+        return None
+    try:
+        content = json.loads(marker.read_text(encoding="utf-8"))
+        return str(content["commit"]), str(content["url"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def git_state(directory: Path) -> dict[str, Any]:
     """Commit and dirty state of the work tree that holds `directory`; both None outside of git.
 
-    A directory that git ignores or does not track (a package installed inside somebody's checkout) is outside.
+    A directory that git ignores or does not track (a package installed inside somebody's checkout) is outside.  A tree
+    that was laid out from a commit (`--rev`) is clean by its making; `repository` says where that commit is.
     """
-    top = _git_toplevel(directory)
+    if (found := _laid_out(directory)) is not None:
+        return {"commit": found[0], "dirty": False, "repository": found[1]}
+    top = git_toplevel(directory)
     return dict(_status(top)) if top is not None and not _is_installed(directory) else {"commit": None, "dirty": None}
 
 
@@ -64,13 +87,24 @@ def _is_installed(directory: Path) -> bool:
 
 def prefetch(directories: Iterable[Path]) -> None:
     """Ask git about these directories now; `collect` takes the answers later, while other work went on."""
+    if not _asked:
+        atexit.register(_stop_asking)
     for directory in (*directories, _package_directory()):
-        top = _git_toplevel(directory)
+        top = git_toplevel(directory)
         if top is not None and not _is_installed(directory) and top not in _asked:
             _asked[top] = _ask(top)
 
 
 _asked: dict[Path, subprocess.Popen[bytes] | OSError] = {}
+
+
+def _stop_asking() -> None:
+    """Of a run that was refused nobody takes the answers."""
+    while _asked:
+        _, asked = _asked.popitem()
+        if not isinstance(asked, OSError):
+            asked.kill()
+            asked.communicate()
 
 
 def _ask(top: Path) -> subprocess.Popen[bytes] | OSError:

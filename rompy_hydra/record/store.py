@@ -285,13 +285,13 @@ def _lost(data: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 @contextmanager
-def marker(run_dir: str | os.PathLike[str], *, patience_s: float = 1.0) -> Iterator[None]:
+def marker(run_dir: str | os.PathLike[str], *, patience_s: float = 1.0, name: str = MARKER_NAME) -> Iterator[None]:
     """Hold the run directory's marker: one holder at a time, a dead holder's marker is broken.
 
     It is a symbolic link whose target tells the holder: made in one exclusive step, never empty, also on NFS.
     OSError when it cannot be made; FileExistsError when another one holds it for longer than `patience_s`.
     """
-    path = os.path.join(run_dir, MARKER_NAME)
+    path = os.path.join(run_dir, name)
     mine = _holder_text(ProcessIdentity.of())
     deadline = time.monotonic() + patience_s
     while True:

@@ -95,7 +95,7 @@ class ContainerSettings:
 
     def provenance(self) -> dict[str, Any]:
         """What the record keeps of the image."""
-        return {**self.image_facts, "id": self.image}
+        return {"image": {**self.image_facts, "id": self.image}}
 
 
 def _few(targets: list[str]) -> list[str]:

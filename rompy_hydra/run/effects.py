@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NOT_RUN_YET = ("slurm",)
-"""Backends that compose and validate, but that this version cannot run."""
-
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -39,7 +36,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             "more ranks than cores are started all the same, with a note in the record"
         ),
         "docker": Effect("the same for the launcher inside the image"),
-        "slurm": _handed_over("ntasks"),
+        "slurm": _handed_over("ntasks", ": `--ntasks`; the launcher inside the job gets `-n RANKS`"),
     },
     "threads": {
         "local": Effect(
@@ -47,7 +44,9 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             "are set to `threads` as soon as `ranks`, `threads` or `cpus` is said"
         ),
         "docker": Effect("the same variables, inside the container"),
-        "slurm": _handed_over("cpus_per_task"),
+        "slurm": _handed_over(
+            "cpus_per_task", ": `--cpus-per-task`; and the same variables, in the job, as soon as anything is said"
+        ),
     },
     "cpus": {
         "local": Effect(
@@ -59,17 +58,19 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             ": that much processor time per second of the run, on any CPU; if the engine has fewer, the run may use "
             "them all and a note stands in the record",
         ),
-        "slurm": _none("`ranks` and `threads` are handed over, so say these"),
+        "slurm": Effect(
+            "`--cpus-per-task`: the CPUs divided by the ranks; those of a serial model that stay idle, too"
+        ),
     },
     "ranks_per_node": {
         "local": _none("there is one node, this machine, so a number below `ranks` is an error"),
         "docker": _none("a container is on one machine, so a number below `ranks` is an error"),
-        "slurm": _none("say `nodes`"),
+        "slurm": _handed_over("ntasks_per_node", ": `--ntasks-per-node`, and `--nodes` follows"),
     },
     "nodes": {
         "local": _none("there is one node, this machine, so more are an error"),
         "docker": _none("a container is on one machine, so more are an error"),
-        "slurm": _handed_over("nodes"),
+        "slurm": _handed_over("nodes", ": `--nodes`"),
     },
     "memory": {
         "local": Effect(
@@ -81,7 +82,11 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             ": a limit of the kernel, without swap beside it; what goes above it is killed, and the state is "
             "`out_of_memory`",
         ),
-        "slurm": _handed_over("memory"),
+        "slurm": _handed_over(
+            "memory",
+            ": `--mem` (divided by the nodes; without `nodes`, `--mem-per-cpu`); where Slurm ends a job that takes "
+            "more, the state is `out_of_memory`",
+        ),
     },
     "gpus": {
         "local": Effect(
@@ -89,7 +94,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             "first on, and are empty for 0; if fewer are visible, a note stands in the record"
         ),
         "docker": _none("containers get no GPUs, which is noted in the record"),
-        "slurm": _none("set `backend.gres=gpu:N`"),
+        "slurm": _handed_over("gpus", ": `--gpus`; 0 asks for none"),
     },
     "time_limit": {
         "local": Effect(
@@ -100,7 +105,11 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
             "after that time the container is stopped (the image's own signal or TERM, ten seconds, KILL), and the "
             "state is `timed_out`; if `backend.timeout` is shorter, that counts"
         ),
-        "slurm": _none("set `backend.time_limit`"),
+        "slurm": Effect(
+            "`--time` of the job, and after that time on the node the run is ended (TERM, ten seconds, KILL), and the "
+            "state is `timed_out`; the time in the queue counts for nothing; `backend.timeout` or "
+            "`backend.time_limit` count if they are shorter"
+        ),
     },
 }
 
@@ -108,7 +117,6 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
 def effects_table() -> str:
     """The table as Markdown: a row for each field, a column for each backend."""
     backends = list(next(iter(EFFECTS.values())))
-    heads = [f"{name} (not run by this version)" if name in NOT_RUN_YET else name for name in backends]
-    rows = [["`resources.`", *heads], ["---"] * (1 + len(heads))]
+    rows = [["`resources.`", *backends], ["---"] * (1 + len(backends))]
     rows += [[f"`{field}`", *(str(cells[name]) for name in backends)] for field, cells in EFFECTS.items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

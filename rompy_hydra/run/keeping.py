@@ -68,7 +68,7 @@ class KeeperExecutor:
     """
 
     def __init__(self, *, stream_output: bool = False, on_output: OutputSink | None = None) -> None:
-        self.sink = on_output or (_to_our_own_output if stream_output else None)
+        self.sink = on_output or (to_our_own_output if stream_output else None)
         self._idle: list[KeeperProcess] = []
         self._is_closed = False
         self._lock = threading.Lock()
@@ -704,7 +704,8 @@ def _flush_our_output() -> None:
             stream.flush()
 
 
-def _to_our_own_output(name: str, chunk: bytes) -> None:
+def to_our_own_output(name: str, chunk: bytes) -> None:
+    """The sink that copies what runs print to our own stdout and stderr."""
     stream = sys.stderr if name == "stderr" else sys.stdout
     stream.buffer.write(chunk)
     stream.flush()

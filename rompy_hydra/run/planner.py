@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from rompy_hydra.errors import SiteError
 from rompy_hydra.plan.resources import Resources, SettledResources
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
-from rompy_hydra.run.keeping import KeeperExecutor
+from rompy_hydra.run.base import Executor
 from rompy_hydra.run.program import Machinery, Program
 
 
@@ -67,8 +67,12 @@ class Planner(Protocol):
         ...
 
 
-_PLANNERS = {"local": "local_planner:LocalPlanner", "docker": "docker_planner:DockerPlanner"}
-_EXECUTORS = {"local": "local:LocalExecutor", "docker": "docker:DockerExecutor"}
+_PLANNERS = {
+    "local": "local_planner:LocalPlanner",
+    "docker": "docker_planner:DockerPlanner",
+    "slurm": "slurm_planner:SlurmPlanner",
+}
+_EXECUTORS = {"local": "local:LocalExecutor", "docker": "docker:DockerExecutor", "slurm": "slurm:SlurmExecutor"}
 
 
 Tell = Callable[[str], None]
@@ -81,10 +85,30 @@ def planner_for(backend: str, tell: Tell = lambda _: None) -> Planner:
     return planner
 
 
-def open_executor(backend: str, *, stream_output: bool = False) -> KeeperExecutor:
-    """The executor of a type of backend; a type of somebody else's runs as a callable on this machine."""
-    executor: KeeperExecutor = _look_up(_EXECUTORS, backend if backend in _EXECUTORS else "local")(
-        stream_output=stream_output
+class OpenExecutor(Executor, Protocol):
+    """An executor that is let go in the end; what runs, runs on."""
+
+    def warm(self, count: int = 1) -> None:
+        """Have ready what takes a moment, while other work is done."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_executor(backend: str, *, stream_output: bool = False, tell: Tell | None = None) -> OpenExecutor:
+    """The executor of a type of backend; a type of somebody else's runs as a callable on this machine.
+
+    `tell` gets sentences about what becomes of a job in a queue.
+    """
+    more = {"tell": tell} if backend == "slurm" and tell is not None else {}
+    executor: OpenExecutor = _look_up(_EXECUTORS, backend if backend in _EXECUTORS else "local")(
+        stream_output=stream_output, **more
     )
     return executor
 

@@ -93,3 +93,46 @@ def _is_tracked(path: Path) -> bool:
     except OSError:  # no git here, so nothing is tracked
         return False
     return asked.returncode == 0
+
+
+def secret_places(name: str, env_files: Sequence[Path], given: Mapping[str, str]) -> tuple[str, ...]:
+    """Where a compute node, which has nothing of our environment, finds a secret: `F:` a file, `E:` a .env file.
+
+    Raises `ConfigError` where it is in no file, or in a .env file in a way that only Python could read.
+    """
+    findings: list[Finding] = []
+    users = [key for key, text in given.items() if f"${{secret:{name}}}" in text]
+    if f"{name}_FILE" in os.environ:
+        path = Path(os.environ[f"{name}_FILE"]).absolute()
+        if _value(name, {f"{name}_FILE": str(path)}, (), findings) is not None:
+            return (f"F:{path}",)
+    for path in dict.fromkeys(env_files):
+        if not path.is_file() or (value := _from_env_file(path, name, findings)) is None:
+            continue
+        if not findings and plain_env_value(path, name) != value:
+            rule = f"{path} writes it in a way that a shell on a node reads differently"
+            findings.append(Finding(key=name, rule=rule, mend=f"write {name}=VALUE or {name}='VALUE' on one line"))
+        if not findings:
+            return (f"E:{path.absolute()}",)
+    if not findings:
+        only_here = " (it is in your environment, which jobs do not get)" if name in os.environ else ""
+        findings.append(
+            Finding(
+                key=f"env_vars.{users[0]}" if users else name,
+                value=f"${{secret:{name}}}",
+                rule=f"no file holds the secret {name} for the node{only_here}",
+                mend=f"write it into a .env file that git ignores, or set {name}_FILE to a file that holds it",
+            )
+        )
+    raise ConfigError("secrets are missing", findings)
+
+
+def plain_env_value(path: Path, name: str) -> str | None:
+    """What the shim of a batch job reads in a .env file: the last line NAME=VALUE, without quotes around it."""
+    found = None
+    for line in path.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
+        if match := re.match(rf"\s*(?:export\s+)?{name}\s*=\s*(.*)\Z", line):
+            found = match[1]
+    if found is not None and len(found) >= 2 and found[0] == found[-1] and found[0] in "'\"":
+        return found[1:-1]
+    return found

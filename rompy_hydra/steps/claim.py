@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -16,12 +17,16 @@ from rompy_hydra.plan.identity import point_id
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.plan.spec import RunSpec
 from rompy_hydra.record import provenance, store
+from rompy_hydra.record.differences import differences
 from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.run.observe import observe
 from rompy_hydra.steps.prepare import Prepared
 from rompy_hydra.workspace.layout import RunLayout, run_directory
+from rompy_hydra.workspace.render import RenderedFile
 from rompy_hydra.workspace.run_record import RunRecord
+
+_LARGEST_HASHED_BYTES = 16 << 20
 
 
 def claim_directory(prepared: Prepared) -> tuple[RunLayout, RunRecord | None]:
@@ -39,9 +44,11 @@ def claim_directory(prepared: Prepared) -> tuple[RunLayout, RunRecord | None]:
         existing = _existing(layout)
         if spec.on_existing == "skip" and existing is not None:
             same = existing.data.get("science_id") == prepared.science_id
-            if existing.succeeded and same:
+            if existing.succeeded and same and "pruned" not in existing.data:
                 return layout, RunRecord(layout.run_dir, existing.data, skipped=True)
             why = f"it is {existing.state}" if same else "it is another simulation (its science_id differs)"
+            if "pruned" in existing.data:
+                why = "its outputs were removed (postprocess --prune)"
             raise ConfigError(_exists(layout, f"and cannot be skipped: {why}"), [_on_existing_finding(spec)])
         if spec.on_existing == "replace" and existing is not None:
             _remove_run(layout, existing)
@@ -178,11 +185,54 @@ def first_record(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
         "resources": prepared.resources.model_dump(mode="json"),
         "provenance": prepared.provenance,
         "inputs": [file.entry() for file in prepared.inputs],
+        "workspace": [_entry(file) for file in prepared.files],
         "outputs": [],
         "attempts": [],
         "watcher": {"role": "driver", **_ourselves(os.getpid())},
         "job_token": secrets.token_hex(8),
+        **_origin(layout, prepared),
     }
+
+
+def _entry(file: RenderedFile) -> dict[str, Any]:
+    """A generated file; a large one that is copied from the template is known by the template's own hash."""
+    content = file.content
+    digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else _digest_of_copied(content)
+    return {"path": file.path.as_posix(), **({} if digest is None else {"sha256": digest})}
+
+
+def _digest_of_copied(path: Path) -> str | None:
+    status = path.stat()
+    if status.st_size > _LARGEST_HASHED_BYTES:
+        return None
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    """Of a file as it is now; the points of a sweep share it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _origin(layout: RunLayout, prepared: Prepared) -> dict[str, Any]:
+    """What `run --from` needs beside the configuration (a sweep says it once), and what this run was made from."""
+    plan = prepared.plan
+    told: dict[str, Any] = {}
+    if not layout.flat:
+        told["source"] = {"base": str(plan.base), "config_name": plan.config_name, "kept": layout.source.name}
+    if (before := plan.reproduced) is not None:
+        found = differences(before.provenance, prepared.provenance)
+        told["reproduces"] = {
+            "run_id": before.run_id,
+            "directory": str(before.directory),
+            "science_id": before.science_id,
+            "is_same": before.science_id == prepared.science_id,
+            "overrides": list(before.overrides),
+            "left_out": list(before.left_out),
+            "differences": [difference.to_dict() for difference in found],
+        }
+    return told
 
 
 def write_hydra_files(layout: RunLayout, plan: RunPlan) -> None:

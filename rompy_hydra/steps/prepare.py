@@ -99,7 +99,7 @@ def prepare(
     inputs, names = identify_inputs(plan, lookups.hashes)
     files: list[RenderedFile] = []
     if template is not None and render:
-        files = render_workspace(template, _template_context(plan, resources, names))
+        files = render_workspace(template, template_context(plan, resources, names))
     if inputs and (clashes := clashes_with_files(inputs, (file.path for file in files))):
         raise ConfigError("an input and a file of the template have one name", clashes)
     packages = tuple(spec.model.requires.packages)
@@ -112,9 +112,13 @@ def prepare(
         ),
         *("provenance", plan.repositories, packages, program.executable),
     )
+    if plan.reproduced is not None:  # its configuration comes from there, whatever lies here now
+        origin = {**origin, "config_repositories": plan.reproduced.provenance.get("config_repositories", [])}
+    if template is not None:
+        origin = {**origin, "template": {"path": str(template.directory), "sha256": template.sha256}}
     settings = planner.settings(plan, resources, env_files, make=make)
     if settings is not None:
-        origin = {**origin, "image": settings.provenance()}
+        origin = {**origin, **settings.provenance()}
     return Prepared(
         plan=plan,
         resources=resources,
@@ -173,10 +177,12 @@ def identify_inputs(plan: RunPlan, hashes: FileHashes) -> tuple[list[InputFile],
     found, findings = find_inputs(specs, base=plan.base, template_dir=plan.template_directory)
     if findings:
         raise ConfigError("the inputs are not as the configuration says", findings)
-    return identify(found, hashes), template_names(specs, found)
+    recorded = plan.reproduced.inputs if plan.reproduced is not None else {}
+    return identify(found, hashes, recorded), template_names(specs, found)
 
 
-def _template_context(plan: RunPlan, resources: SettledResources, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def template_context(plan: RunPlan, resources: SettledResources, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the files of a template may use."""
     return {
         "inputs": inputs,
         "period": plan.spec.period,

@@ -3,6 +3,8 @@
     plan.jsonl      {"n": 12, "name": "12", "overrides": […], "swept": {…}, "science": …, "point": …, …}
     events.jsonl    {"t": …, "e": "driver", "host": …, "pid": …}     a driver took the sweep
                     {"t": …, "e": "start", "n": 12, "a": 1, …}       attempt 1 of point 12 is about to be handed over
+                                                                     (`"by": {"batch": …}`: as a part of that job)
+                    {"t": …, "e": "job", "batch": …, "id": …}        a scheduler has got a batch, under this id
                     {"t": …, "e": "back", "n": 12, "why": …}         it was never started after all
                     {"t": …, "e": "end", "n": 12, "a": 1, "state": …}
                     {"t": …, "e": "post", "n": 12, "ok": …}          its postprocessor has ended

@@ -7,6 +7,7 @@
   events.reserve        room for the last lines on a full disk
   .hydra/               as Hydra users expect it, once for the sweep
   snapshot/             configs and templates as they were at submission
+  jobs/<batch>/         what a scheduler got, and what its tasks say of themselves; few files are left when all ended
   <point>/…             the runs; above 1,000 points a thousand to a directory: 012/12345/
   .lease                who drives it now;  .cancel: what is to be ended;  .digest.json: a rebuildable summary
 """
@@ -23,7 +24,9 @@ from rompy_hydra.errors import ConfigError, Finding, SiteError
 SWEEP_NAME = "sweep.json"
 FAN_OUT_ABOVE = 1000
 DRAFT_MARK = ".planning-"
-OWN_NAMES = frozenset({SWEEP_NAME, "plan.jsonl", "events.jsonl", "events.reserve", "snapshot", "report", "driver.log"})
+OWN_NAMES = frozenset(
+    {SWEEP_NAME, "plan.jsonl", "events.jsonl", "events.reserve", "snapshot", "report", "driver.log", "jobs"}
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -92,6 +95,10 @@ class SweepLayout:
     def driver_log(self) -> Path:
         """What a driver without a terminal prints."""
         return self.sweep_dir / "driver.log"
+
+    def batch(self, token: str) -> Path:
+        """What a scheduler got under this token."""
+        return self.sweep_dir / "jobs" / token
 
     @property
     def is_sweep(self) -> bool:

@@ -65,6 +65,8 @@ def find_out(layout: RunLayout, started: Started, *, may_write: bool = True) -> 
     record = _record(layout, started)
     if record is not None and _is_final(record):
         return _of_record(record)
+    if "batch" in started.watcher:  # a scheduler has it, or may have got it: whoever asks that one finds out
+        return Verdict(Fate.RUNNING)
     keeper = _keeper(started, record)
     if keeper is not None and keeper.is_alive():
         return Verdict(Fate.RUNNING, keeper=keeper)

@@ -16,6 +16,11 @@ who will watch it, is written whole.  So when the driver is killed, wherever tha
 A `start` line is the only one that may be true without anything having happened, and every later line may be missing
 without anything being lost.  Who decides in all cases is the record and the keeper's own life (`resume.py`).
 
+Points that run elsewhere (`is_packed=False`: jobs of a cluster) take no part of this machine.  They are handed over as
+they come, a lane gathers them, and they are announced and submitted together when nothing more can be handed over at
+the moment (`Gathering.pause`).  They need no driver: it may leave them (`leave`, `run(until=…)`), and `resume` finds
+them again.
+
 Nothing raises in here for a signal: handlers count (`interrupt`), and the loop looks.
 """
 
@@ -25,8 +30,9 @@ import heapq
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from rompy_hydra.errors import (
@@ -38,6 +44,7 @@ from rompy_hydra.errors import (
     RompyHydraError,
     SiteError,
 )
+from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.outcome import Outcome
 from rompy_hydra.record.states import RunState
 from rompy_hydra.sweep.journal import Journal
@@ -53,6 +60,13 @@ _CANCEL_CHECK_S = 0.5
 _DIGEST_S = 5.0
 _SITE_FAILURES_IN_A_ROW = 5
 _SITE_PAUSE_S = 0.1
+_LOOK_SHARE = 20
+"""Looking at handles that cannot be polled takes at most one part in so many of our time, if there are more than a few:
+there may be ten thousand."""
+_FEW = 64
+
+EXIT_INTERRUPTED = 130
+_INTERRUPTED = "interrupted from the keyboard"
 
 NOT_COUNTED = -1
 """The number of a task that is no point of the sweep: a warm-up."""
@@ -62,7 +76,9 @@ NOT_COUNTED = -1
 class Task:
     """A point that is to be started; `content` is whatever its starter needs and the scheduler does not look at.
 
-    `is_packed`: it runs on this machine and takes its part of the budget.  `is_adopted`: an earlier driver started it.
+    `is_packed`: it runs on this machine and takes its part of the budget; else it runs elsewhere and outlives us.
+    `is_adopted`: an earlier driver started it.  `cost` is what the end of an attempt tells of it: the `cores` that it
+    holds, the core-seconds that were `asked` for.
     """
 
     number: int
@@ -72,6 +88,7 @@ class Task:
     is_packed: bool = True
     is_adopted: bool = False
     is_ready: bool = False
+    cost: Mapping[str, float] = field(default_factory=dict)
     content: Any = None
 
 
@@ -98,6 +115,42 @@ class Handle(Protocol):
     def cancel(self, reason: str) -> None:
         """Ask for its end; a second time: at once."""
         ...
+
+
+class Gathering(Protocol):
+    """Whoever gathers points that run elsewhere before they are submitted together."""
+
+    def pause(self) -> None:
+        """Nothing more is handed over at this moment: what was gathered may go."""
+        ...
+
+    def look(self) -> bool:
+        """Find out what has become of what went, for a moment; whether there is more to look at now."""
+        ...
+
+    def withdraw(self) -> set[int]:
+        """What has not been announced will not go; these points."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """How many points wait for room in a queue."""
+        ...
+
+
+class _NothingGathered:
+    held = 0
+
+    def pause(self) -> None:
+        """There is nothing."""
+
+    def look(self) -> bool:
+        """There is nothing."""
+        return False
+
+    def withdraw(self) -> set[int]:
+        """There is nothing."""
+        return set()
 
 
 class After(Protocol):
@@ -191,8 +244,14 @@ class Scheduler:
         max_failures: int | None = None,
         cancel_requests: Callable[[], set[int] | None] = set,
         digest: Callable[[], None] = lambda: None,
+        gathering: Gathering | None = None,
+        ask: Callable[[int], bool] = lambda _: False,
     ) -> None:
-        """`max_failures`: after that many failed points nothing more is started (1: fail fast)."""
+        """`max_failures`: after that many failed points nothing more is started (1: fail fast).
+
+        `ask` is told, when somebody interrupts us, how many points run elsewhere: whether somebody will answer whether
+        to leave them there (`leave`) or to end them (`end_remote`); if not they are left.
+        """
         self._tasks = tasks
         self._starter = starter
         self._journal = journal
@@ -202,6 +261,10 @@ class Scheduler:
         self._max_failures = max_failures
         self._cancel_requests = cancel_requests
         self._digest = digest
+        self._gathering: Gathering = gathering or _NothingGathered()
+        self._ask = ask
+        self._look_due = 0.0
+        self._is_left = False
         self._is_drained = False
         self._waiting: deque[Task] = deque()
         self._retries: list[tuple[float, int, Task]] = []
@@ -247,9 +310,27 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def remote(self) -> int:
+        """How many points are with somebody elsewhere who does not need us."""
+        return sum(not running.task.is_packed for running in self._running.values())
+
+    @property
+    def is_all_submitted(self) -> bool:
+        """Whether all that is left is in somebody's hands who does not need us."""
+        busy = self._waiting or self._retries or self._after or self._gathering.held
+        if not self._is_drained or busy:
+            return False
+        return all(not r.task.is_packed and not r.handle.is_over for r in self._running.values())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what is left waits for room in a queue."""
+        return bool(self._gathering.held) and self._is_drained and not self._waiting
+
+    @property
     def exit_code(self) -> int:
         """What the command ends with."""
-        if self.stop is not None and self.stop.exit_code != EXIT_OK:
+        if self.stop is not None and (self.stop.exit_code != EXIT_OK or self._is_left):
             return self.stop.exit_code
         return EXIT_OK if self.state.is_good else EXIT_RUN_FAILED
 
@@ -267,19 +348,56 @@ class Scheduler:
         if (after := self._starter.after(task)) is not None:
             self._after[task.number] = after
 
-    def run(self) -> None:
-        """Until all have ended, or nothing may be started any more and what ran has ended."""
+    def leave(self, why: str, exit_code: int = EXIT_INTERRUPTED) -> None:
+        """Let go of what runs elsewhere, and wait for the rest only."""
+        self.stop = Stop(why, exit_code)
+        self._withdraw()
+        for running in [r for r in self._running.values() if not r.task.is_packed]:
+            self._ignore(running)
+            del self._running[running.task.number]
+            self._is_left = True
+
+    def end_remote(self, reason: str) -> None:
+        """End what runs elsewhere, and wait for its end."""
+        for running in self._running.values():
+            if not running.task.is_packed:
+                running.handle.cancel(reason)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether something goes on elsewhere without us."""
+        return self._is_left
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to do or to wait for."""
+        return self._is_over()
+
+    def moved(self) -> None:
+        """This is another process now than the one that began: the journal names it."""
+        self._journal.write("driver", **ProcessIdentity.of().to_dict())
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Until all have ended, or nothing may be started any more and what ran has ended.
+
+        When `until` says so, and nothing runs on this machine, what runs elsewhere is left; `run` may be called again.
+        """
         try:
             while self._still_ours():
                 self._heed()
                 started = self._start_what_fits()
+                if not started and self.stop is None:
+                    self._gathering.pause()
+                is_busy = self._gathering.look()
                 self._housekeeping()
                 if self._is_over():
                     break
-                self._take_news(0 if started or self._prepare_some() else _TICK_S)
+                if not started and self.stop is None and until():
+                    return
+                self._take_news(0 if started or is_busy or self._prepare_some() else _TICK_S)
         finally:
             if not self._is_dispossessed:
-                self._leave(self.stop.why if self.stop is not None else "done")
+                self._leave(self.stop.why if self.stop is not None else "done" if self._is_over() else "left")
 
     def _still_ours(self) -> bool:
         """Before anything is written: somebody may have taken the sweep over while this machine slept."""
@@ -318,7 +436,7 @@ class Scheduler:
             self._waiting.appendleft(heapq.heappop(self._retries)[2])
         if not self._waiting and not self._fetch():
             return False
-        place = self._packer.choose([task.need for task in self._waiting])
+        place = self._choose()
         if place is None:
             if not self._running and not self._after:
                 self._give_up(self._waiting.popleft())
@@ -327,6 +445,13 @@ class Scheduler:
         del self._waiting[place]
         self._start(task)
         return True
+
+    def _choose(self) -> int | None:
+        """The place in the queue of what starts next: what runs elsewhere always fits."""
+        for place, task in enumerate(self._waiting):
+            if not task.is_packed:
+                return place
+        return self._packer.choose([task.need for task in self._waiting])
 
     def _give_up(self, task: Task) -> None:
         """It does not even fit alone, which planning should have found: told, instead of waiting for ever."""
@@ -384,11 +509,12 @@ class Scheduler:
             self._journal.write("start", n=task.number, a=task.attempt, **by)
             announced = True
 
-        cpus = self._packer.take(task.need)
+        cpus = self._packer.take(task.need) if task.is_packed else None
         try:
             handle = self._starter.hand_over(task, cpus, announce)
         except RompyHydraError as error:
-            self._packer.give_back(task.need, cpus)
+            if task.is_packed:
+                self._packer.give_back(task.need, cpus)
             self._could_not_start(task, error, was_announced=announced)
             return
         self._watch(_Running(task, handle, cpus, handle.fileno()))
@@ -437,8 +563,13 @@ class Scheduler:
                 self._look_at(self._running[self._by_fd[fd]])
             elif fd in self._readers:
                 self._readers[fd]()
-        for running in [r for r in self._running.values() if r.fd < 0]:
-            self._look_at(running)
+        if (began := time.monotonic()) >= self._look_due:
+            silent = [r for r in self._running.values() if r.fd < 0]
+            for running in silent:
+                self._look_at(running)
+            if len(silent) > _FEW:
+                now = time.monotonic()
+                self._look_due = now + _LOOK_SHARE * (now - began)
 
     def _look_at(self, running: _Running) -> None:
         running.handle.take_news(0)
@@ -460,12 +591,13 @@ class Scheduler:
             return
         assert outcome is not None
         self._site_failures = 0
+        task.attempt = max(task.attempt, getattr(running.handle, "last_attempt", 0))  # some try again by themselves
         if why := getattr(running.handle, "record_error", None):
             self._watcher.said(f"point {task.name} has ended, but its record could not be written: {why}")
         if task.is_adopted and outcome.state is RunState.LOST:
             self._start_again(task, outcome)
         else:
-            self._end(task, outcome)
+            self._end(task, outcome, getattr(running.handle, "held", MappingProxyType({})))
 
     def _ignore(self, running: _Running) -> None:
         if running.fd >= 0:
@@ -482,13 +614,13 @@ class Scheduler:
         task.is_adopted = task.is_ready = False
         self._waiting.append(task)
 
-    def _end(self, task: Task, outcome: Outcome) -> None:
+    def _end(self, task: Task, outcome: Outcome, held: Mapping[str, float] = MappingProxyType({})) -> None:
         self._starter.saw_end(outcome)
         pause_s = None
         if not outcome.succeeded and outcome.state is not RunState.CANCELLED and self.stop is None:
             pause_s = self._starter.pause_before_retry(task, outcome)
         after = self._starter.after(task) if outcome.succeeded else None
-        self._journal_end(task, outcome, again_in_s=pause_s, has_after=after is not None)
+        self._journal_end(task, outcome, again_in_s=pause_s, has_after=after is not None, held=held)
         if after is not None:
             self._after[task.number] = after
         self._watcher.ended(task, outcome, again_in_s=pause_s)
@@ -500,8 +632,16 @@ class Scheduler:
         if pause_s is None:
             task.content = None
 
-    def _journal_end(self, task: Task, outcome: Outcome, *, again_in_s: float | None, has_after: bool = False) -> None:
-        fields = end_fields(task.number, task.attempt, outcome)
+    def _journal_end(
+        self,
+        task: Task,
+        outcome: Outcome,
+        *,
+        again_in_s: float | None,
+        has_after: bool = False,
+        held: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        fields = {**end_fields(task.number, task.attempt, outcome), **task.cost, **held}
         if again_in_s is not None:
             fields["again"] = True
         if has_after:
@@ -517,9 +657,16 @@ class Scheduler:
             many = "a point has failed" if self._failures == 1 else f"{self._failures} points have failed"
             self._stop(f"{many}: nothing more is started (sweep.on_failure)", EXIT_RUN_FAILED)
 
+    def _withdraw(self) -> None:
+        """What was gathered and not submitted waits for `resume`."""
+        for number in self._gathering.withdraw():
+            if (running := self._running.pop(number, None)) is not None:
+                self._ignore(running)
+
     def _stop(self, why: str, exit_code: int) -> None:
         if self.stop is None:
             self.stop = Stop(why, exit_code)
+            self._withdraw()
             still = f"; {self.running} still running, waiting for them" if self._running else ""
             self._watcher.said(f"{why}{still}")
 
@@ -532,18 +679,30 @@ class Scheduler:
         asked, self._heeded = self._asked, self._asked
         if self._terminated:
             self.stop = self.stop or Stop(f"ended by {self._terminated}", 143)
+            if self.remote or self._gathering.held:  # a log-in node that restarts is no reason to lose the queue
+                self.leave(f"ended by {self._terminated}", 143)
             self._cancel_running(f"the sweep was ended by {self._terminated}")
         elif asked == 1:
-            if self.stop is None:
-                self.stop = Stop("interrupted from the keyboard", 130)
-            self._watcher.said(
-                f"interrupted: nothing more is started; waiting for {self.running} running; Ctrl-C again ends them"
-            )
+            self._interrupted_once()
         else:
-            self.stop = self.stop or Stop("interrupted from the keyboard", 130)
+            self.stop = self.stop or Stop(_INTERRUPTED, EXIT_INTERRUPTED)
+            self._withdraw()
             how = "ending" if asked == 2 else "killing"
             self._watcher.said(f"interrupted again: {how} {self.running} running")
-            self._cancel_running("interrupted from the keyboard")
+            self._cancel_running(_INTERRUPTED)
+
+    def _interrupted_once(self) -> None:
+        if self.stop is None:
+            self.stop = Stop(_INTERRUPTED, EXIT_INTERRUPTED)
+            self._withdraw()
+        remote = self.remote
+        if here := self.running - remote:
+            self._watcher.said(
+                f"interrupted: nothing more is started; waiting for {here} running; Ctrl-C again ends them"
+            )
+        if remote and not self._ask(remote):
+            self.leave(_INTERRUPTED)
+            self._watcher.said(f"interrupted: {remote} points stay in the queue and go on without this command")
 
     def _cancel_running(self, reason: str) -> None:
         for running in self._running.values():

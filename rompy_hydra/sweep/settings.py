@@ -7,6 +7,7 @@ from typing import Any
 
 from rompy_hydra.plan.sweep_spec import SweepSpec
 from rompy_hydra.run.placement import Machine
+from rompy_hydra.sweep.arrays import RunsPerJob
 from rompy_hydra.sweep.packing import Budget
 
 
@@ -20,6 +21,11 @@ class SweepSettings:
     timing: bool = False
     max_failures: int | None = None
     skip_invalid: bool = False
+    max_in_queue: int | None = None
+    runs_per_job: RunsPerJob = 1
+    runs_at_once: int = 1
+    job_time_s: float = 600.0
+    max_core_hours: float | None = None
 
     @classmethod
     def of(cls, spec: SweepSpec) -> SweepSettings:
@@ -31,6 +37,11 @@ class SweepSettings:
             timing=spec.timing,
             max_failures=spec.failures_allowed,
             skip_invalid=spec.on_invalid == "skip",
+            max_in_queue=spec.max_in_queue,
+            runs_per_job=spec.runs_per_job,
+            runs_at_once=spec.runs_at_once,
+            job_time_s=spec.job_time,
+            max_core_hours=spec.max_core_hours,
         )
 
     def to_dict(self) -> dict[str, Any]:

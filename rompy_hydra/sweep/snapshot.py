@@ -4,6 +4,7 @@
     snapshot/1/…                                  the next one; the packaged one is last
 
 A file above 64 MiB is not copied but linked, and watched: a sweep whose linked file has changed is not resumed.
+Values that look like credentials are taken out: they are composed with before, and no file of ours keeps any.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rompy_hydra.errors import ConfigError, Finding, SiteError
+from rompy_hydra.record.credentials import redact_yaml
 
 LARGEST_COPY_BYTES = 64 * 1024 * 1024
 MOST_ENTRIES = 100_000
@@ -91,6 +93,8 @@ class _Taker:
                 if wants(name):
                     place.mkdir(parents=True, exist_ok=True)
                     _copy_file(Path(folder, name), place / name, self.linked)
+                    if name.endswith(_OPTIONS) and (source.name != "templates" or name == "template.yaml"):
+                        _take_credentials_out(place / name)
 
     def _enters(self, folder: Path) -> bool:
         if folder.name in _LEFT_OUT or folder.name.startswith(".") or folder.resolve() == self._own:
@@ -102,6 +106,20 @@ def _too_big(source: Path) -> ConfigError:
     rule = f"holds more than {MOST_ENTRIES} files, and a sweep keeps a copy of its configuration"
     mend = "name the directory that holds the config groups and nothing else"
     return ConfigError("the configuration cannot be copied", [Finding("--config-dir", rule, str(source), mend=mend)])
+
+
+def _take_credentials_out(copy: Path) -> None:
+    """Of an option; one of which they cannot be taken out is not kept at all."""
+    if copy.is_symlink() or not copy.is_file():
+        return
+    text = copy.read_bytes().decode("utf-8", "surrogateescape")
+    shown = redact_yaml(text)
+    if shown is None:
+        copy.unlink()
+    elif shown != text:
+        status = copy.stat()
+        copy.write_bytes(shown.encode("utf-8", "surrogateescape"))
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _copy_file(source: Path, target: Path, linked: dict[str, tuple[int, int]]) -> None:

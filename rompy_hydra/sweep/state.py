@@ -52,7 +52,11 @@ class Started:
 
 @dataclass(slots=True)
 class SweepState:
-    """The points' states as numbers, one byte each; what is rare stands in dictionaries."""
+    """The points' states as numbers, one byte each; what is rare stands in dictionaries.
+
+    `jobs` are the batches that a scheduler has got, by the ids that it gave them; of the attempts that have ended,
+    `unbounded` had no time limit.
+    """
 
     total: int
     codes: bytearray = field(default_factory=bytearray)
@@ -66,10 +70,16 @@ class SweepState:
     last_event: str | None = None
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    asked_core_seconds: float = 0.0
+    held_core_seconds: float = 0.0
+    failed_core_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    unbounded: int = 0
     ended: int = 0
     drivers: int = 0
     driver: dict[str, Any] = field(default_factory=dict)
     stop: str | None = None
+    jobs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.codes) < self.total:
@@ -137,6 +147,8 @@ class SweepState:
             self.stop = None
         elif kind == "stop":
             self.stop = event.get("why")
+        elif kind == "job":
+            self.jobs[str(event.get("batch"))] = str(event.get("id"))
         elif not 0 <= number < self.total:
             return
         elif kind == "back":
@@ -155,7 +167,8 @@ class SweepState:
             self.bad[number] = start
 
     def _start(self, number: int, event: dict[str, Any]) -> None:
-        self.codes[number] = _RUNNING
+        # What a scheduler has got waits until it begins; whoever looks at its job finds out (`remote`).
+        self.codes[number] = _WAITING if "batch" in (event.get("by") or {}) else _RUNNING
         attempt = event.get("a", 1)
         if attempt > 1:
             self.attempts[number] = attempt
@@ -183,8 +196,21 @@ class SweepState:
         self.last_event = event.get("t")
         if was_running:
             self.ended += 1
-            self.wall_seconds += event.get("wall") or 0.0
-            self.cpu_seconds += event.get("cpu") or 0.0
+            self._add_cost(event)
+
+    def _add_cost(self, event: dict[str, Any]) -> None:
+        wall = event.get("wall") or 0.0
+        self.wall_seconds += wall
+        self.cpu_seconds += event.get("cpu") or 0.0
+        self.queue_seconds += event.get("wait") or 0.0
+        held = wall * event.get("cores", 1)
+        self.held_core_seconds += held
+        if event.get("state") != RunState.SUCCEEDED:
+            self.failed_core_seconds += held
+        if (asked := event.get("asked")) is None:
+            self.unbounded += 1
+        else:
+            self.asked_core_seconds += asked
 
     def _back(self, number: int, event: dict[str, Any]) -> None:
         self.started.pop(number, None)
@@ -211,6 +237,7 @@ class SweepState:
             "bad": [*self.bad, *self.bad.values()],
             "unposted": sorted(self.unposted),
             "post_failed": sorted(self.post_failed),
+            "jobs": self.jobs,
             **{name: getattr(self, name) for name in _PLAIN},
         }
         return json.dumps(data, separators=(",", ":")).encode()
@@ -232,6 +259,7 @@ class SweepState:
                 bad=dict(zip(bad[:half], bad[half:], strict=True)),
                 unposted=set(data["unposted"]),
                 post_failed=set(data["post_failed"]),
+                jobs=data["jobs"],
                 offset=data["offset"],
                 **{name: data[name] for name in _PLAIN},
             )
@@ -239,7 +267,10 @@ class SweepState:
             return None
 
 
-_PLAIN = ("first_start", "last_event", "wall_seconds", "cpu_seconds", "ended", "drivers", "driver", "stop")
+_PLAIN = (
+    *("first_start", "last_event", "wall_seconds", "cpu_seconds", "asked_core_seconds", "held_core_seconds"),
+    *("failed_core_seconds", "queue_seconds", "unbounded", "ended", "drivers", "driver", "stop"),
+)
 _TO_LETTERS = bytes((n + 97) % 256 for n in range(256))
 _FROM_LETTERS = bytes((n - 97) % 256 for n in range(256))
 

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rompy_hydra.plan.point import InvalidPoint
+from rompy_hydra.plan.spec import SiteSpec
 from rompy_hydra.record.provenance import redact_argv
 from rompy_hydra.redaction import redact
+from rompy_hydra.sweep.arrays import Member, plan_arrays
+from rompy_hydra.sweep.cost import Bound
 from rompy_hydra.sweep.invalid import InvalidPoints
+from rompy_hydra.sweep.remote import USUAL_ARRAY_SIZE, array_key, packing_of
+from rompy_hydra.sweep.settings import SweepSettings
 from rompy_hydra.sweep.table import cell, swept_text
-from rompy_hydra.sweeping.planning import PlannedPoint
+from rompy_hydra.sweeping.planning import REMOTE, PlannedPoint
 from rompy_hydra.units.durations import format_duration
 from rompy_hydra.units.sizes import format_memory
 
@@ -27,10 +32,13 @@ class Forecast:
     points: int = 0
     inodes: int = 0
     bytes: int = 0
-    core_seconds: float = 0.0
-    unlimited: int = 0
+    bound: Bound = field(default_factory=Bound)
     varies: dict[str, dict[str, None]] = field(default_factory=dict)
     invalid: InvalidPoints = field(default_factory=InvalidPoints)
+    settings: SweepSettings = field(default_factory=SweepSettings)
+    queued: list[Member] = field(default_factory=list)
+    site: SiteSpec | None = None
+    partition: str | None = None
 
     def add(self, point: PlannedPoint | InvalidPoint) -> None:
         """One more point."""
@@ -44,10 +52,10 @@ class Forecast:
             return
         self.inodes += point.inodes + (0 if self.is_sweep else _MORE_OF_A_SINGLE_RUN)
         self.bytes += point.bytes
-        if point.time_limit_s is None:
-            self.unlimited += 1
-        else:
-            self.core_seconds += point.need.cpus * point.time_limit_s
+        self.bound.add(point.core_seconds)
+        if self.is_sweep and point.backend in REMOTE:
+            self.queued.append(Member(point.number, array_key(point.settings), point.settings.time_limit_s))
+            self.site, self.partition = point.site, point.settings.partition
 
     def lines(self) -> Iterator[str]:
         """The sums, for a person."""
@@ -58,19 +66,22 @@ class Forecast:
             yield f"varies       {key}: {shown}{', …' if len(values) > _MOST_VALUES else ''}"
         size = format_memory(self.bytes)
         yield f"to be made   {self.inodes} files and directories, {size}, before what the runs write"
-        if self.unlimited:
-            yield f"core-hours   no bound: {self.unlimited} points have no time limit (resources.time_limit)"
-        else:
-            yield f"core-hours   at most {_hours(self.core_seconds)} (cpus × time limit)"
+        if self.queued:
+            yield f"jobs         {self._jobs()}"
+        yield f"core-hours   {self.bound.text()}"
+
+    def _jobs(self) -> str:
+        largest = (self.site.max_array_size if self.site is not None else None) or USUAL_ARRAY_SIZE
+        arrays, _ = plan_arrays(self.queued, packing_of(self.settings, self.site, self.partition, largest))
+        jobs = sum(len(array.tasks) for array in arrays)
+        most = self.settings.max_in_queue
+        held = f", at most {most} in the queue at a time" if most is not None and most < jobs else ""
+        many = "1 array" if len(arrays) == 1 else f"{len(arrays)} arrays"
+        return f"{jobs} for {len(self.queued)} points, in {many} (of at most {largest}){held}"
 
 
 _MOST_VALUES = 12
 _MORE_OF_A_SINGLE_RUN = 5  # logs/, and .hydra/ with three files
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def point_lines(point: PlannedPoint | InvalidPoint) -> Iterator[str]:

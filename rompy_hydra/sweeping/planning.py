@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 from rompy_hydra.errors import ConfigError, Finding, RompyHydraError, SiteError
 from rompy_hydra.plan.identity import marked, parts_with, point_id
 from rompy_hydra.plan.point import InvalidPoint, Point
-from rompy_hydra.plan.spec import RunSpec
+from rompy_hydra.plan.spec import RunSpec, SiteSpec
 from rompy_hydra.record.store import utc
 from rompy_hydra.redaction import REDACTED, redact, redact_override
 from rompy_hydra.run.placement import says_cpus
 from rompy_hydra.steps.lookups import Lookups
 from rompy_hydra.steps.prepare import Prepared, prepare
+from rompy_hydra.sweep.cost import Bound
 from rompy_hydra.sweep.invalid import InvalidPoints, why_invalid
 from rompy_hydra.sweep.layout import SweepLayout, check_point_directory
 from rompy_hydra.sweep.lines import LineFile, dump_line, short
@@ -29,6 +31,19 @@ from rompy_hydra.sweep.packing import Budget, Need
 from rompy_hydra.sweep.table import ASIDE
 
 Points = Iterator[Point | InvalidPoint]
+
+REMOTE = frozenset({"slurm"})
+"""Backends whose points run elsewhere, and outlive us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written into `plan.jsonl`: how many points, and for which backends."""
+
+    total: int
+    backends: Mapping[str, int]
+    needs_driver: bool = False
+    site: SiteSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +65,9 @@ class PlannedPoint:
     bytes: int
     argv: tuple[str, ...] = ()
     settings: Any = None
+    core_seconds: float | None = None  # the most that all of its attempts may take
+    site: SiteSpec | None = None
+    needs_driver: bool = False  # more has to be done for it after its submission
 
     def line(self) -> dict[str, Any]:
         """The line."""
@@ -98,8 +116,29 @@ def plan_point(point: Point, lookups: Lookups, *, make: bool = True) -> tuple[Pl
         bytes=sum(file.size for file in prepared.files) + copied,
         argv=prepared.program.argv,
         settings=prepared.settings,
+        core_seconds=_most_core_seconds(prepared, min(limits)) if limits else None,
+        site=prepared.spec.site,
+        needs_driver=_needs_driver(prepared.spec),
     )
     return planned, prepared
+
+
+def _needs_driver(spec: RunSpec) -> bool:
+    """Whether somebody here must see to it later: with more time or memory again, or to its outputs.
+
+    What only is to be tried again, the job itself does.
+    """
+    retry = spec.retry
+    by_itself = {"failed", "timed_out"}
+    again = retry.attempts > 1 and (bool(retry.scale) or not by_itself >= set(retry.on_states))
+    return again or spec.postprocess.processor != "noop"
+
+
+def _most_core_seconds(prepared: Prepared, limit_s: float) -> float:
+    """CPUs × time limit, of every attempt that may be made."""
+    rules = prepared.spec.retry
+    factors = sum(rules.factor("time_limit", attempt) for attempt in range(1, rules.attempts + 1))
+    return prepared.resources.cpus * limit_s * factors
 
 
 def point_identity(point: Point, prepared: Prepared) -> str:
@@ -138,7 +177,7 @@ def check(
             continue
         try:
             planned, _ = plan_point(point, lookups, make=make)
-            if budget is not None:
+            if budget is not None and planned.backend not in REMOTE:
                 _check_fits(planned, budget)
             _check_directory(planned, directories)
         except RompyHydraError as error:
@@ -178,12 +217,18 @@ def write_plan(
     *,
     skip_invalid: bool,
     tick: Callable[[int], None],
-) -> int:
-    """`plan.jsonl`, and the first events: which points are left out; how many points there are.
+    max_core_hours: float | None = None,
+) -> Written:
+    """`plan.jsonl`, and the first events: which points are left out.
 
-    Raises `ConfigError` with every finding of every point, unless the invalid ones are to be skipped.
+    Raises `ConfigError` with every finding of every point, unless the invalid ones are to be skipped; and for a sweep
+    that may cost more than it is allowed to.
     """
     invalid = InvalidPoints()
+    bound = Bound()
+    backends: Counter[str] = Counter()
+    needs_driver = False
+    site: SiteSpec | None = None
     total = 0
     events = LineFile(layout.events)
     try:
@@ -198,6 +243,10 @@ def write_plan(
                     events.append(dump_line({"t": utc(), "e": "invalid", "n": point.number, "why": line["invalid"]}))
                 else:
                     line = point.line()
+                    bound.add(point.core_seconds)
+                    backends[point.backend] += 1
+                    needs_driver |= point.needs_driver
+                    site = site or point.site
                 plan.write(fit_line(layout, plan_fields(line)))
             plan.flush()
             os.fsync(plan.fileno())
@@ -210,7 +259,9 @@ def write_plan(
         raise ConfigError("the sweep has no point", [finding])
     if invalid and (not skip_invalid or len(invalid) == total):
         raise invalid.error(total)
-    return total
+    if (too_much := bound.why_too_much(max_core_hours)) is not None:
+        raise ConfigError("the sweep may cost more than it is allowed to", [too_much])
+    return Written(total, dict(backends), needs_driver, site)
 
 
 def plan_fields(fields: dict[str, Any]) -> dict[str, Any]:

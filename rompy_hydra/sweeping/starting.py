@@ -132,6 +132,7 @@ class PointStarter:
         ready = self._content(task)
         prepared = ready.prepared
         lane = self._lanes(executor_of(prepared.spec.backend))
+        task.cost = _cost(prepared, task.attempt)
         job = make_job(
             prepared,
             ready.layout,
@@ -147,7 +148,8 @@ class PointStarter:
             more["retry"] = retry.model_dump(mode="json", include={"attempts", "on_states", "on_exit_codes"})
         if prepared.spec.postprocess.processor != "noop":
             more["post"] = True
-        return lane.hand_over(job, self._record(task, ready), partial(announce, **more) if more else announce)
+        announce = partial(announce, **more) if more else announce
+        return lane.hand_over(job, self._record(task, ready), announce, prepared=prepared, attempt=task.attempt)
 
     def _record(self, task: Task, ready: ReadyPoint) -> dict[str, Any]:
         point = ready.point
@@ -189,6 +191,16 @@ class PointStarter:
         if ready.prepared.spec.postprocess.processor == "noop":
             return None
         return self._processing.add(ready.layout.run_dir)
+
+
+def _cost(prepared: Prepared, attempt: int) -> dict[str, float]:
+    """What the end of an attempt tells of it, beside its outcome."""
+    cpus = prepared.resources.cpus
+    cost: dict[str, float] = {"cores": cpus} if cpus != 1 else {}
+    limits = [x for x in (prepared.spec.backend.timeout, prepared.resources.time_limit) if x is not None]
+    if limits:
+        cost["asked"] = round(cpus * min(limits) * prepared.spec.retry.factor("time_limit", attempt), 1)
+    return cost
 
 
 def _holds_another_simulation(directory: Path, science: str) -> bool:

@@ -139,7 +139,6 @@ def _list_postprocessors(words: list[str], parser_of: Parser) -> int:
                 "class": _path_of(found),
                 "package": processor.package,
                 "replaces_built_in": processor.replaces_built_in,
-                "available": not getattr(found, "is_for_later", False),
                 "description": _first_line(found),
             }
         )
@@ -176,7 +175,6 @@ def _short(path: str) -> str:
 
 def _from(row: Mapping[str, Any]) -> str:
     notes = ["replaces the built-in"] * row["replaces_built_in"]
-    notes += ["in a later version"] * (row.get("available") is False)
     return str(row["package"]) + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from rompy_hydra import __version__
 from rompy_hydra.errors import EXIT_OK, EXIT_RUN_FAILED, ConfigError, UsageError
+from rompy_hydra.verbs.old_names import tell_old_names
 
 if TYPE_CHECKING:
     import argparse
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from rompy_hydra.compose.composer import Composition
     from rompy_hydra.compose.hooks import Hooks
     from rompy_hydra.compose.sources import Sources
+    from rompy_hydra.plan.run_plan import RunPlan
     from rompy_hydra.verbs import Parser
     from rompy_hydra.workflow import Watch
     from rompy_hydra.workspace.layout import RunLayout
 
+_WITH_MULTIRUN = (["--cfg"], ["--dry-run"], ["--detach"], ["--emit-script"])
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -37,7 +41,11 @@ def run(words: list[str], parser_of: Parser) -> int:
     from rompy_hydra.compose.sources import find_sources
     from rompy_hydra.record import provenance
 
-    sources = find_sources(args.config_dir, config_path=args.config_path)
+    sources = find_sources(args.config_dir, config_path=args.config_path, revision=args.rev)
+    if args.from_run is not None:
+        from rompy_hydra.verbs.reproduce import run_again
+
+        return run_again(args, sources, lambda plan: _drive(plan, None, lambda error: error, detach=args.detach))
     if args.cfg or args.info:
         return _show(args, sources)
     provenance.prefetch(r.conf for r in sources.repositories)  # git answers while Hydra is imported
@@ -46,35 +54,62 @@ def run(words: list[str], parser_of: Parser) -> int:
 
         return dry_run(args, sources) if args.dry_run else run_sweep(args, sources)
     from rompy_hydra.compose.cache import plan_of_command
-    from rompy_hydra.run.planner import open_executor
-    from rompy_hydra.run.plugin import executor_of
 
     # The same command again is recalled and need not import Hydra; there is no composition then (and no callbacks).
     plan, composition = plan_of_command(args.overrides, sources, args.config_name, cwd=Path.cwd())
-    hooks = _hooks(composition) if composition is not None else None
+    hooks = None
+    if composition is not None:
+        tell_old_names(composition.renamed)
+        hooks = _hooks(composition)
+
+    def with_places(error: ConfigError) -> ConfigError:
+        from rompy_hydra.compose.bridge import located
+        from rompy_hydra.compose.invocation import compose_command
+
+        return located(error, composition or compose_command(args.overrides, sources, args.config_name))
+
+    return _drive(plan, hooks, with_places, detach=args.detach)
+
+
+def _drive(
+    plan: RunPlan, hooks: Hooks | None, with_places: Callable[[ConfigError], ConfigError], *, detach: bool = False
+) -> int:
+    """Run a plan to its end and tell what became of it; `with_places` adds to an error who set what.
+
+    With `detach` it is over when the job is in the queue.
+    """
+    import gc
+    from functools import partial
+
+    from rompy_hydra.run.planner import open_executor
+    from rompy_hydra.run.plugin import executor_of
+
+    kind = executor_of(plan.spec.backend)
+    if detach and kind != "slurm":
+        raise UsageError("--detach is for sweeps (add -m), and for batch jobs (add backend=slurm)")
     stream = getattr(plan.spec.backend, "stream_output", False)
-    with _signals(), open_executor(executor_of(plan.spec.backend), stream_output=stream) as executor:
+    with _signals(), open_executor(kind, stream_output=stream, tell=_tell) as executor:
         executor.warm()  # its keeper starts while we prepare
         from rompy_hydra import workflow
 
         gc.freeze()
         gc.enable()
+        start = partial(workflow.run, plan, executor, tell=_tell, detach=detach, leave=_may_leave)
+        announce = _announce_job if kind == "slurm" else _announce
         try:
             if hooks is None:
-                record = workflow.run(plan, executor, watch=_announce, tell=_tell)
+                record = start(watch=announce)
             else:
                 hooks.run_starts()
-                record = workflow.run(plan, executor, watch=_both(_announce, hooks.watch), tell=_tell)
+                record = start(watch=_both(announce, hooks.watch))
                 hooks.run_ended(record.data)
         except ConfigError as error:
-            from rompy_hydra.compose.bridge import located
-            from rompy_hydra.compose.invocation import compose_command
-
-            composed = composition or compose_command(args.overrides, sources, args.config_name)
-            raise located(error, composed) from error
+            raise with_places(error) from error
     from rompy_hydra.verbs.status import summary
 
     print(summary(record))
+    if detach:
+        return EXIT_OK
     return EXIT_OK if record.succeeded and not record.postprocess_failed else EXIT_RUN_FAILED
 
 
@@ -100,7 +135,11 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
     add("--run", "-r", action="store_true", help="one run (the default)")
     add("--multirun", "-m", action="store_true", help="a sweep; with --cfg: show its points, run nothing")
     add("--dry-run", action="store_true", help="tell what would be run and made, and all that is wrong; write nothing")
-    add("--detach", action="store_true", help="of a sweep: check it, start it, and return; it goes on by itself")
+    add("--from", dest="from_run", metavar="RUN", help="an earlier run once more, from its record; KEY=VALUE on top")
+    from rompy_hydra.verbs.sweep import add_emit_script
+
+    add_emit_script(parser)
+    add("--detach", action="store_true", help="of a sweep or a batch job: check it, start it, and return; it goes on")
     add(
         "--info",
         "-i",
@@ -112,6 +151,7 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
     )
     add("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository; may be repeated")
     add("--config-path", "-cp", metavar="DIR", help="a config repository that comes before those")
+    add("--rev", metavar="REV", help="your repositories as they are at a tag, branch or commit of theirs")
     add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
     add("--shell-completion", "-sc", action="store_true", help="install=bash (zsh, fish), uninstall=, query=")
     add("--version", action="version", version=f"rompy-hydra {__version__}", help="the version")
@@ -127,13 +167,13 @@ def _arguments(words: list[str], parser_of: Parser) -> argparse.Namespace:
         if word in ("--info", "-i") and "=" in words[number + 1]:
             words = [*words[:number], "--info=all", *words[number + 1 :]]
     args = _run_parser(parser_of).parse_intermixed_args(words)
-    exclusive = ("run", "cfg", "info", "shell_completion", "dry_run", "detach")
+    exclusive = ("run", "cfg", "info", "shell_completion", "dry_run", "detach", "emit_script")
     asked = [f"--{name.replace('_', '-')}" for name in exclusive if getattr(args, name)]
-    if len(asked) > 1 or (args.multirun and asked not in ([], ["--cfg"], ["--dry-run"], ["--detach"])):
+    if len(asked) > 1 or (args.multirun and asked not in ([], *_WITH_MULTIRUN)):
         more = ["--multirun"] if args.multirun else []
         raise UsageError(f"{' and '.join([*asked, *more])} do not go together; give one of them")
-    if args.detach and not args.multirun:
-        raise UsageError("--detach is for sweeps; add -m")
+    if args.emit_script and not args.multirun:
+        raise UsageError("--emit-script is for sweeps; add -m")
     if (args.resolve or args.package is not None) and not args.cfg:
         raise UsageError("--resolve and --package say what --cfg prints; add --cfg job (or hydra, all)")
     return args
@@ -160,6 +200,7 @@ def _show(args: argparse.Namespace, sources: Sources) -> int:
         from rompy_hydra.compose.show import shown_config
 
         composition, cwd = compose(request), Path.cwd()
+        tell_old_names(composition.renamed)
         print(shown_config(composition, args.cfg, package=args.package, resolve=args.resolve, cwd=cwd), end="")
     return EXIT_OK
 
@@ -221,3 +262,25 @@ def _tell(sentence: str) -> None:
 def _announce(event: str, layout: RunLayout) -> None:
     if event == "started":
         print(f"running in {layout.run_dir} (logs: {layout.logs})", file=sys.stderr, flush=True)
+
+
+def _announce_job(event: str, layout: RunLayout) -> None:
+    if event == "started":
+        print(f"in the queue; it runs in {layout.run_dir} (logs: {layout.logs})", file=sys.stderr, flush=True)
+
+
+def _may_leave() -> bool:
+    """Whether a job may go on when we are interrupted: asked on a terminal; elsewhere it may, which is told."""
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        _tell("interrupted; the job goes on (rompy-hydra status, logs and cancel know it)")
+        return True
+    try:
+        print("\ninterrupted: leave the job in the queue, or cancel it? [L/c] ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline().strip().lower()
+    except KeyboardInterrupt:
+        answer = ""
+    if answer.startswith("c"):
+        _tell("cancelling the job")
+        return False
+    _tell("the job goes on (rompy-hydra status, logs and cancel know it)")
+    return True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rompy_hydra.errors import EXIT_OK
+from rompy_hydra.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
     from rompy_hydra.verbs import Parser
@@ -14,15 +15,26 @@ if TYPE_CHECKING:
 
 
 def status(words: list[str], parser_of: Parser) -> int:
-    """`status [DIR]`: a run, a sweep, or every run and sweep below a directory."""
-    parser = parser_of("status", "[DIR] [--json] [--watch]")
-    parser.description = "The state of a run, of a sweep, or of every run and sweep below a directory."
-    parser.add_argument(
-        "directory", nargs="?", default="runs", metavar="DIR", help="a run, a sweep, or a directory that holds some"
-    )
-    parser.add_argument("--json", action="store_true", help="the records as JSON")
-    parser.add_argument("--watch", action="store_true", help="of a sweep: again and again, until its driver has ended")
-    args = parser.parse_intermixed_args(words)
+    """`status [DIR]`: a run, a sweep, or every run and sweep below a directory; `--where`, `--verify`."""
+    args = _parser(parser_of).parse_intermixed_args(words)
+    from rompy_hydra.verbs import collection
+
+    if args.verify:
+        from rompy_hydra.verbs.verify import status_of_files
+
+        return status_of_files(args, is_collection=collection.is_asked_for(args))
+    for flag, value in (("--against", args.against), ("--tolerance", args.tolerance)):
+        if value is not None:
+            raise UsageError(f"{flag} says how to verify; add --verify")
+    if collection.is_asked_for(args):
+        return collection.status_of_collection(args)
+    if args.descending:
+        raise UsageError("--descending says how to sort; add --sort KEY")
+    return _status_of_directory(args)
+
+
+def _status_of_directory(args: argparse.Namespace) -> int:
+    """A run, a sweep, or what lies directly in a directory."""
     import json
     from pathlib import Path
 
@@ -56,6 +68,37 @@ def status(words: list[str], parser_of: Parser) -> int:
     return EXIT_OK
 
 
+def _parser(parser_of: Parser) -> argparse.ArgumentParser:
+    parser = parser_of("status", "[DIR] [--json] [--watch] [--where CONDITION ...] [--verify ...]")
+    parser.description = "The state of a run, of a sweep, or of every run and sweep below a directory."
+    add = parser.add_argument
+    add("directory", nargs="?", default="runs", metavar="DIR", help="a run, a sweep, or a directory that holds some")
+    add("--json", action="store_true", help="the records as JSON")
+    add("--watch", action="store_true", help="of a sweep: again and again, until its driver has ended")
+    rows = parser.add_argument_group("runs as a collection (every run and point in DIR, however deep)")
+    add = rows.add_argument
+    add("--where", metavar="CONDITION", help="only these, as \"resources.cpus >= 4 and state == 'failed'\"")
+    add("--sort", action="append", default=[], metavar="KEY", help="by this key; several: by the first one first")
+    add("--descending", action="store_true", help="with --sort: the largest first")
+    add("--columns", metavar="KEY,KEY", help="what to show, as run_id,state,metrics.rmse")
+    add("--csv", action="store_true", help="as CSV")
+    files = parser.add_argument_group("files")
+    add = files.add_argument
+    add("--verify", action="store_true", help="compare inputs and outputs with the record; exit code 1 if any differs")
+    add("--against", metavar="OTHER", help="with --verify: compare with another run (or sweep) instead")
+    add("--tolerance", type=_tolerance, metavar="T", help="NetCDF fields may differ by T of their size (0: by nothing)")
+    return parser
+
+
+def _tolerance(text: str) -> float:
+    import math
+
+    number = float(text)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError
+    return number
+
+
 def _run_directories(directory: Path) -> list[Path]:
     from rompy_hydra.record.store import RECORD_NAME
 
@@ -76,6 +119,7 @@ def summary(record: RunRecord) -> str:
         ("run", f"{data['run_id']}" + ("  (skipped: it succeeded before, nothing to do)" if record.skipped else "")),
         ("model", f"{data.get('model')}, backend {data.get('backend')}"),
         ("state", f"{record.state.value}: {data.get('reason') or record.state.sentence}"),
+        ("job", _job(data)),
         ("time", _times(data)),
         ("memory", _memory(data)),
         ("where", str(record.run_dir)),
@@ -85,6 +129,23 @@ def summary(record: RunRecord) -> str:
         ("after", _after(data)),
     ]
     return "\n".join(f"{name:<8} {value}" for name, value in rows if value)
+
+
+def _job(data: dict[str, Any]) -> str | None:
+    """Of a batch job: its number, where it is, how long it has waited in the queue."""
+    from rompy_hydra.units.durations import format_duration
+
+    job = data.get("slurm")
+    if not isinstance(job, dict):
+        return None
+    parts = [f"Slurm job {job.get('job_id') or '(not in the queue yet)'}"]
+    if job.get("host"):
+        parts.append(f"on {job['host']}")
+    if data.get("queue_seconds") is not None:
+        parts.append(f"waited {format_duration(data['queue_seconds'])}")
+    if job.get("restarts"):
+        parts.append(f"started again {job['restarts']} times by Slurm")
+    return ", ".join(parts)
 
 
 def _times(data: dict[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from rompy_hydra.errors import (
     Finding,
     SiteError,
 )
+from rompy_hydra.verbs.old_names import tell_old_names
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from rompy_hydra.sweep.state import SweepState
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.lanes import Lanes
+    from rompy_hydra.sweeping.planning import Written
     from rompy_hydra.verbs import Parser
 
 Points = Callable[[], "Iterator[Point | InvalidPoint]"]
@@ -54,8 +56,11 @@ def run_sweep(args: argparse.Namespace, sources: Sources) -> int:
     gc.freeze()
     gc.enable()
     drive, points = plan_sweep(sweep, _sweep_directory(sweep, cwd), cwd)
-    _tell_fallbacks(sweep)
-    return _drive(drive, lambda watcher: drive.start(points(), watcher), detach=args.detach)
+    _tell_what_was_noticed(sweep)
+    if args.emit_script:
+        drive.lease.release()
+        return _emit_script(drive.layout, args)
+    return _drive(drive, lambda watcher: drive.start(points, watcher), detach=args.detach)
 
 
 def dry_run(args: argparse.Namespace, sources: Sources) -> int:
@@ -63,6 +68,7 @@ def dry_run(args: argparse.Namespace, sources: Sources) -> int:
     from rompy_hydra.compose.invocation import command_request, compose_command
     from rompy_hydra.plan.point import Point
     from rompy_hydra.steps.lookups import Lookups
+    from rompy_hydra.steps.preview import script_of
     from rompy_hydra.sweep.settings import SweepSettings
     from rompy_hydra.sweeping.forecast import Forecast, point_lines
     from rompy_hydra.sweeping.planning import check
@@ -80,23 +86,28 @@ def dry_run(args: argparse.Namespace, sources: Sources) -> int:
         from rompy_hydra.compose.bridge import to_plan
 
         composition = compose_command(args.overrides, sources, args.config_name)
+        tell_old_names(composition.renamed)
         plan = to_plan(composition, cwd=cwd)
         settings, budget = SweepSettings(), None
         points = iter([Point(number=0, name=plan.run_id, overrides=plan.overrides, plan=plan)])
         where = plan.output_dir / plan.run_id
-    forecast = Forecast(is_sweep=args.multirun)
+    forecast = Forecast(is_sweep=args.multirun, settings=settings)
     lookups = Lookups(is_shared=args.multirun and not settings.timing)
     for point in check(points, lookups, budget, make=False):
         forecast.add(point)
         print("\n".join(point_lines(point)))
     if args.multirun:
-        _tell_fallbacks(sweep)
+        _tell_what_was_noticed(sweep)
+    elif not forecast.invalid and (script := script_of(plan, lookups)) is not None:
+        print(f"\n{script}")
     print(f"\nnothing was written or started; it would be in {where}")
     print("\n".join(forecast.lines()))
     if forecast.invalid and not settings.skip_invalid:
         error = forecast.invalid.error(forecast.points)
         error.exit_code = EXIT_REQUEST
         raise error
+    if (finding := forecast.bound.why_too_much(settings.max_core_hours)) is not None:
+        raise ConfigError("the sweep may cost more than it is allowed to", [finding])
     return EXIT_OK
 
 
@@ -112,6 +123,7 @@ def _sweep_directory(sweep: Sweep, cwd: Path) -> Path:
 def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]:
     """Take the snapshot, check every point, write down what the sweep is; its directory appears when that is done."""
     from rompy_hydra.steps.lookups import Lookups
+    from rompy_hydra.steps.source import write_diffs
     from rompy_hydra.sweep.description import write_description
     from rompy_hydra.sweep.layout import check_free, draft_directory, publish
     from rompy_hydra.sweep.lease import Lease, remove_abandoned_drafts
@@ -128,16 +140,18 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
             lease = Lease.acquire(draft)
             repositories = sweep.planner.request.sources.repositories
             snapshot = take_snapshot(draft.snapshot, [(r.conf, r.templates) for r in repositories])
+            write_diffs(draft.snapshot, [r.conf for r in sweep.planner.request.sources.users])
             settings = SweepSettings.of(sweep.spec)
             lookups = Lookups(repositories=[r.conf for r in repositories], is_shared=not settings.timing)
-            total = write_plan(
+            written = write_plan(
                 draft,
                 check(sweep.points(), lookups, settings.budget()),
                 skip_invalid=settings.skip_invalid,
+                max_core_hours=settings.max_core_hours,
                 tick=_planning(sweep.design.count(), leaving),
             )
             _write_hydra_files(draft, sweep)
-            description = _description(sweep, draft, cwd, snapshot, settings, total)
+            description = _description(sweep, draft, cwd, snapshot, settings, written)
             write_description(draft, description)
             layout = publish(draft, directory)
             lease.move(layout)
@@ -151,7 +165,9 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
         lookups=lookups,
         sweep_id=description["sweep_id"],
         fan_out=description["fan_out"],
-        total=total,
+        total=written.total,
+        backends=written.backends,
+        needs_driver=written.needs_driver,
     )
     moved = {
         repository.templates: (layout.sweep_dir / entry["snapshot"]).with_name("templates")
@@ -161,7 +177,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
 
 
 def _description(
-    sweep: Sweep, draft: SweepLayout, cwd: Path, snapshot: Snapshot, settings: SweepSettings, total: int
+    sweep: Sweep, draft: SweepLayout, cwd: Path, snapshot: Snapshot, settings: SweepSettings, written: Written
 ) -> dict[str, Any]:
     """`sweep.json`: all that `resume` needs to go on without this command."""
     from rompy_hydra.compose.resolvers import ENV_VARIABLE
@@ -184,8 +200,12 @@ def _description(
         ],
         "linked": {name: list(seen) for name, seen in snapshot.linked.items()},
         "settings": settings.to_dict(),
-        "points": total,
-        "fan_out": total > FAN_OUT_ABOVE,
+        "site": {} if written.site is None else written.site.model_dump(mode="json"),
+        "charge_rate": getattr(written.site, "charge_rate", None),
+        "points": written.total,
+        "backends": dict(written.backends),
+        "needs_driver": written.needs_driver,
+        "fan_out": written.total > FAN_OUT_ABOVE,
     }
 
 
@@ -256,7 +276,8 @@ def _planning(total: int, leaving: _Leaving) -> Callable[[int], None]:
     return tick
 
 
-def _tell_fallbacks(sweep: Sweep) -> None:
+def _tell_what_was_noticed(sweep: Sweep) -> None:
+    tell_old_names(sweep.composition.renamed)
     counts = sweep.planner.counts
     if counts.fallbacks:
         why = "; ".join(f"{n}: {reason}" for reason, n in counts.aside.most_common(3))
@@ -267,8 +288,12 @@ Start = Callable[[Callable[["SweepState"], "Progress"]], "tuple[Scheduler, Lanes
 
 
 def _drive(drive: Drive, start: Start, *, detach: bool = False) -> int:
-    """Drive a sweep to its end, with all that belongs to it: signals, progress, the final table."""
-    if detach and _goes_on_in_a_child(drive):
+    """Drive a sweep to its end, with all that belongs to it: signals, progress, the final table.
+
+    Detached, a sweep that needs this machine goes on in a child from the start; one that is all in a queue is submitted
+    here, so that what the scheduler refuses is seen, and needs a child only for what comes later.
+    """
+    if detach and not drive.is_remote and _goes_on_in_a_child(drive):
         print(f"{drive.total} points in {drive.layout.sweep_dir}")
         print(f"see them: rompy-hydra status {drive.layout.sweep_dir}")
         return EXIT_OK
@@ -289,22 +314,94 @@ def _drive(drive: Drive, start: Start, *, detach: bool = False) -> int:
         )
         return made[0]
 
+    question = _Question()
+    drive = replace(drive, ask=question.ask)
+    is_parent = False
     try:
         scheduler, lanes = start(watcher)
+        question.scheduler = scheduler
         progress, state = made[0], scheduler.state
         progress.said(f"{drive.total} points in {drive.layout.sweep_dir}")
         try:
             with _Signals(scheduler, progress, drive.layout):
+                if detach and drive.is_remote:
+                    scheduler.run(until=lambda: scheduler.is_all_submitted or scheduler.is_held)
+                    if not scheduler.is_over:
+                        progress.close()
+                        if not _needs_a_driver(drive, scheduler):
+                            return _left_in_the_queue(drive, scheduler, lanes)
+                        if is_parent := _goes_on_in_a_child(drive):
+                            return _left_in_the_queue(drive, scheduler, lanes, is_driven=True)
+                        progress.detach(_write_error)
+                        scheduler.moved()
                 scheduler.run()
         finally:
             progress.close()
-            lanes.close()
+            if not is_parent:
+                lanes.close()
     finally:
-        drive.lease.release()
+        if not is_parent:
+            drive.lease.release()
     if table := final_table(drive.layout, state):
         print(table)
     print(f"{summary(state)}  ({drive.layout.sweep_dir})")
+    if scheduler.is_left:
+        print(_later(drive.layout))
     return scheduler.exit_code
+
+
+def _needs_a_driver(drive: Drive, scheduler: Scheduler) -> bool:
+    """Whether more has to be done than to wait: points without room in the queue, retries that get more, outputs."""
+    return scheduler.is_held or drive.needs_driver
+
+
+def _left_in_the_queue(drive: Drive, scheduler: Scheduler, lanes: Lanes, *, is_driven: bool = False) -> int:
+    """The last words of a command that leaves a sweep to the queue."""
+    jobs = ", ".join(map(str, lanes.job_ids[:8])) + (", …" if len(lanes.job_ids) > 8 else "")
+    print(f"{scheduler.remote} of {drive.total} points are in the queue: job {jobs}")
+    if is_driven:
+        waiting = f"{lanes.held} points wait for room there; " if lanes.held else ""
+        print(f"{waiting}a process goes on here to see to the rest (its log: {drive.layout.driver_log});")
+        print(f"if it is ended, go on with: rompy-hydra resume {drive.layout.sweep_dir}")
+    print(_later(drive.layout))
+    return EXIT_OK
+
+
+def _later(layout: SweepLayout) -> str:
+    return (
+        f"see them: rompy-hydra status {layout.sweep_dir}\n"
+        f"wait for them, and record their ends: rompy-hydra resume {layout.sweep_dir}\n"
+        f"end them: rompy-hydra cancel {layout.sweep_dir}"
+    )
+
+
+class _Question:
+    """Ctrl-C while points are in a queue: are they left there, or ended?  Asked on a terminal only."""
+
+    scheduler: Scheduler | None = None
+
+    def ask(self, remote: int) -> bool:
+        """Put the question; False where nobody can answer."""
+        if self.scheduler is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        _write_error(
+            f"{remote} points are in the queue: leave them there (l, Enter), or cancel them (c)? "
+            "Ctrl-C again cancels them\n"
+        )
+        with contextlib.suppress(OSError, ValueError):  # asked before: it is listened to already
+            self.scheduler.listen(sys.stdin.fileno(), self._hear)
+        return True
+
+    def _hear(self) -> None:
+        assert self.scheduler is not None
+        answer = os.read(sys.stdin.fileno(), 512).decode("utf-8", "replace").strip().lower()
+        if answer in ("", "l", "leave"):
+            self.scheduler.leave("interrupted from the keyboard")
+        elif answer in ("c", "cancel"):
+            self.scheduler.end_remote("interrupted from the keyboard")
+            _write_error("they are being cancelled; waiting for their end\n")
+        else:
+            _write_error("l: leave them in the queue; c: cancel them\n")
 
 
 def _goes_on_in_a_child(drive: Drive) -> bool:
@@ -419,9 +516,10 @@ def resume(words: list[str], parser_of: Parser) -> int:
     from rompy_hydra.sweep.description import read_description
     from rompy_hydra.sweep.layout import SweepLayout
     from rompy_hydra.sweep.lease import Lease
+    from rompy_hydra.sweep.packed import refuse_packed
     from rompy_hydra.sweep.state import read_state
 
-    parser = parser_of("resume", "SWEEP [--update] [--retry-failed] [--take-over] [--detach]")
+    parser = parser_of("resume", "SWEEP [--update] [--retry-failed] [--take-over] [--detach | --emit-script KIND]")
     parser.description = "Go on with a sweep: what has ended stays, what still runs is waited for, the rest is run."
     parser.add_argument("sweep", metavar="SWEEP", help="the directory of the sweep")
     parser.add_argument("--detach", action="store_true", help="start it and return; it goes on by itself")
@@ -434,15 +532,26 @@ def resume(words: list[str], parser_of: Parser) -> int:
     parser.add_argument(
         "--take-over", action="store_true", help="the driver was on another machine, and nothing of it lives any more"
     )
+    parser.add_argument(
+        "--submit",
+        action="store_true",
+        help="inside a job: the rest goes into the queue all the same, not onto its nodes",
+    )
+    add_emit_script(parser)
     args = parser.parse_intermixed_args(words)
     layout = SweepLayout(Path(args.sweep).absolute())
     description = read_description(layout)
+    refuse_packed(layout, "resumed")
+    if args.emit_script:
+        return _emit_script(layout, args)
     lease = Lease.acquire(layout, take_over=args.take_over)
     try:
         if args.update:
             _update(layout, description, lease)
             description = read_description(layout)
         drive, planner = _from_description(layout, description, lease)
+        if not args.submit:
+            drive = _in_allocation(drive, description)
         state = read_state(layout, drive.total)
     except BaseException:
         lease.release()
@@ -463,6 +572,104 @@ def resume(words: list[str], parser_of: Parser) -> int:
         return drive.resume(state, lambda lines: _points_of_lines(planner, lines), watcher, again=again)
 
     return _drive(drive, start, detach=args.detach)
+
+
+def add_emit_script(parser: argparse.ArgumentParser) -> None:
+    """The flags for a job that drives a sweep inside its own allocation."""
+    from rompy_hydra.sweep.job_script import WRITERS
+
+    parser.add_argument(
+        "--emit-script",
+        choices=sorted(WRITERS),
+        metavar="KIND",
+        help=f"start nothing; print the script of a job ({', '.join(sorted(WRITERS))}) that runs it on its own nodes",
+    )
+    parser.add_argument("--nodes", type=_number, default=1, metavar="N", help="with --emit-script: nodes of the job")
+    parser.add_argument(
+        "--cpus-per-node", type=_number, metavar="N", help="with --emit-script: CPUs of a node (else as the site says)"
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"'{text}' is no whole number from 1")
+    return int(text)
+
+
+def _emit_script(layout: SweepLayout, args: argparse.Namespace) -> int:
+    """Print the script of a job that goes on with a sweep on its own nodes."""
+    from rompy_hydra.sweep.description import read_description
+    from rompy_hydra.sweep.job_script import Request as ScriptRequest
+    from rompy_hydra.sweep.job_script import estimated_time_s, script
+    from rompy_hydra.sweep.state import read_state
+    from rompy_hydra.sweep.table import plan_lines
+
+    description = read_description(layout)
+    site = description.get("site") or {}
+    state = read_state(layout, description["points"])
+    left = set(state.numbers("queued", "waiting", "lost", "cancelled")) - state.started.keys()
+    widest, largest, longest, core_seconds = 1, 0, 0.0, 0.0
+    unlimited = 0
+    for line in plan_lines(layout, left):
+        widest, largest = max(widest, line.get("cpus", 1)), max(largest, line.get("memory") or 0)
+        longest = max(longest, line.get("limit") or 0.0)
+        core_seconds += line.get("cpus", 1) * (line.get("limit") or 0.0)
+        unlimited += line.get("limit") is None
+    partition = (site.get("partitions") or {}).get(site.get("partition")) or {}
+    cpus = args.cpus_per_node or partition.get("cpus") or widest
+    time_s = estimated_time_s(None if unlimited else core_seconds, cpus * args.nodes, longest)
+    request = ScriptRequest(
+        name=layout.sweep_dir.name,
+        nodes=args.nodes,
+        cpus_per_node=cpus,
+        memory_bytes_per_node=largest * max(1, cpus // widest) or None,
+        time_s=time_s,
+        directory=description["base"],
+        log=str(layout.driver_log),
+        command=[sys.executable, "-m", "rompy_hydra", "resume", str(layout.sweep_dir)],
+        queue=site.get("partition"),
+        account=site.get("account"),
+        setup=_setup_lines(site),
+    )
+    print(script(args.emit_script, request), end="")
+    _write_error(f"{len(left)} points of {layout.sweep_dir} are left for this job\n")
+    if unlimited:
+        _write_error(f"{unlimited} points have no time limit: add one to the script, or set resources.time_limit\n")
+    return EXIT_OK
+
+
+def _setup_lines(site: Mapping[str, Any]) -> list[str]:
+    """What makes a node ready, as the site says."""
+    import shlex
+
+    modules = list(site.get("modules") or ())
+    lines = ["module purge"] if modules and site.get("purge", True) else []
+    lines += [f"module load {shlex.quote(name)}" for name in modules]
+    return [*lines, *(site.get("setup") or ())]
+
+
+def _in_allocation(drive: Drive, description: Mapping[str, Any]) -> Drive:
+    """Inside a job of Slurm, PBS or LSF what is left is run on its nodes."""
+    from rompy_hydra.sweep.allocation import find_allocation, here
+
+    allocation = find_allocation(os.environ)
+    if allocation is None:
+        return drive
+    _write_error(f"inside {allocation}: what is left runs here (--submit: it goes into the queue)\n")
+    settings = drive.settings
+    mine = next((node for node in allocation.nodes if node.name.partition(".")[0] == here()), allocation.nodes[0])
+    if settings.cpus is None:
+        settings = replace(settings, cpus=mine.cpus)
+    if not drive.backends.keys() & {"slurm"}:
+        return replace(drive, settings=settings)
+    from rompy_hydra.run.slurm_commands import Slurm, is_installed
+    from rompy_hydra.sweeping.own_queue import OwnQueue
+
+    launcher = allocation.launcher((description.get("site") or {}).get("node_launcher"))
+    site = Slurm(patience_s=5.0) if is_installed() else None
+    return replace(drive, settings=settings, queue=OwnQueue(allocation, launcher, site))
 
 
 def _update(layout: SweepLayout, description: dict[str, Any], lease: Lease) -> None:
@@ -511,6 +718,7 @@ def _update(layout: SweepLayout, description: dict[str, Any], lease: Lease) -> N
     except BaseException:
         shutil.rmtree(snapshot.confs[0].parents[1], ignore_errors=True)
         raise
+    tell_old_names(sweep.composition.renamed)
     _write_error(f"{update.text()}\n")
     before = {line["n"]: line["overrides"] for line in plan_lines(layout, set(overrides))}
     for line in differences(
@@ -569,6 +777,8 @@ def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease
         sweep_id=description["sweep_id"],
         fan_out=description["fan_out"],
         total=description["points"],
+        backends=description.get("backends", {}),
+        needs_driver=description.get("needs_driver", False),
     )
     return drive, SweepPlanner(request, cwd=Path(description["base"]))
 
@@ -576,6 +786,11 @@ def _from_description(layout: SweepLayout, description: Mapping[str, Any], lease
 def _points_of_lines(planner: SweepPlanner, lines: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
     """The points that lines of `plan.jsonl` describe, composed again from the snapshot."""
     from rompy_hydra.plan.point import Point
+    from rompy_hydra.redaction import REDACTED
+    from rompy_hydra.steps.reproduce import lost_credentials
+
+    options = [path for r in planner.request.sources.repositories for path in r.conf.rglob("*.y*ml") if path.is_file()]
+    has_lost = any(REDACTED.encode() in path.read_bytes() for path in options)
 
     for line in lines:
         if line.get("redacted"):
@@ -590,11 +805,14 @@ def _points_of_lines(planner: SweepPlanner, lines: Iterable[Mapping[str, Any]]) 
                 ],
             )
         overrides = tuple(line["overrides"])
+        plan = planner.plan(planner.composed(overrides, line["n"]), overrides)
+        if has_lost and (lost := list(lost_credentials(plan.spec.model_dump(mode="json")))):
+            raise ConfigError(f"point {line['name']} cannot be composed again: its snapshot keeps no credential", lost)
         yield Point(
             number=line["n"],
             name=line["name"],
             overrides=overrides,
-            plan=planner.plan(planner.composed(overrides, line["n"]), overrides),
+            plan=plan,
             swept=line.get("swept", {}),
             repeat=line.get("repeat", 0),
             subdir=line.get("dir"),

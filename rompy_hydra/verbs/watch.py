@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from rompy_hydra.errors import EXIT_OK, RecordError, UsageError
 
 if TYPE_CHECKING:
     from rompy_hydra.sweep.layout import SweepLayout
+    from rompy_hydra.sweep.packed import Pack
     from rompy_hydra.sweep.view import Seen, SweepView
     from rompy_hydra.verbs import Parser
 
@@ -37,7 +39,7 @@ def status_of_sweep(directory: Path, *, as_json: bool, watch: bool) -> int | Non
     if (directory / RECORD_NAME).exists():
         return None
     if (layout := _sweep_of(directory.absolute())) is not None:
-        return _status_of_point(layout, directory.absolute())
+        return _status_of_point(layout, directory.absolute(), as_json=as_json)
     if directory.is_dir() and not any((d / RECORD_NAME).is_file() for d in directory.iterdir()):
         lines = lines_of_sweeps(directory)
         if lines and not as_json:
@@ -55,8 +57,15 @@ def lines_of_sweeps(directory: Path) -> list[str]:
     return [f"sweep         {layout.sweep_dir.name}  {summary(_view(layout).state)}" for layout in found]
 
 
-def _status_of_point(layout: SweepLayout, directory: Path) -> int | None:
-    """A point whose record is written at its end only, as the journal tells."""
+def _status_of_point(layout: SweepLayout, directory: Path, *, as_json: bool) -> int | None:
+    """A point that is packed; or one whose record is written at its end only, as the journal tells."""
+    if (pack := _pack_of(directory)) is not None:
+        from rompy_hydra.verbs.status import summary
+        from rompy_hydra.workspace.run_record import RunRecord
+
+        record = RunRecord(directory, pack.read_record(directory))
+        print(json.dumps(record.data, indent=2) if as_json else f"{summary(record)}\npacked   in {pack.archive}")
+        return EXIT_OK
     view = _view(layout)
     for seen in view.running():
         if seen.run_dir == directory:
@@ -75,14 +84,15 @@ def _status(layout: SweepLayout, *, as_json: bool, watch: bool) -> int:
         if watch and sys.stdout.isatty():
             print("\x1b[H\x1b[J", end="")
         print(text, flush=True)
-        if not watch or not view.is_driven:
+        if not watch or not (view.is_driven or view.state.started):
             return EXIT_OK
-        time.sleep(2)
+        time.sleep(2 if view.is_driven else 10)  # without a driver it is we who ask a scheduler
 
 
 def _text_of(view: SweepView) -> str:
     from rompy_hydra.sweep.progress import progress_line
     from rompy_hydra.sweep.table import MOST_FAILURES, summary, swept_text
+    from rompy_hydra.units.durations import format_duration
 
     lines: list[str] = []
     failures = view.failures()
@@ -95,20 +105,34 @@ def _text_of(view: SweepView) -> str:
     more = sum(1 for _ in view.state.bad) - len(failures)
     if len(failures) == MOST_FAILURES and more > 0:
         lines.append(f"… and {more} more; all of them: rompy-hydra status --json {view.layout.sweep_dir}")
-    for seen in view.running()[:MOST_FAILURES]:
+    for seen in itertools.islice((s for s in view.running() if s.state == "running"), MOST_FAILURES):
         lines.append(f"{'running':<13} point {seen.name}  {swept_text(seen.swept)}  {seen.run_dir}")
     lines.append(f"sweep         {view.layout.sweep_dir}")
     lines.append(f"points        {summary(view.state)}")
+    if (packed := _packed_line(view)) is not None:
+        lines.append(packed)
     if any(counts.get(name) for name in ("queued", "waiting", "running")):
         lines.append(f"progress      {progress_line(view.state, None)}")
+    if view.cost.attempts:
+        unit = (view.description.get("site") or {}).get("charge_unit", "units")
+        lines.append(f"cost          {view.cost.line(unit)}")
+    if view.cost.queue_seconds:
+        lines.append(f"in the queue  {format_duration(round(view.cost.queue_seconds))}, all points together")
     lines.append(f"driver        {view.driver}")
     return "\n".join(lines)
 
 
-def _tail(seen: Seen) -> list[str]:
-    from rompy_hydra.sweep.view import last_lines
+def _packed_line(view: SweepView) -> str | None:
+    from rompy_hydra.sweep.packed import find_pack
 
-    return last_lines(seen.log(), _LOG_LINES)
+    pack = find_pack(view.layout)
+    if pack is None or view.layout.snapshot.is_dir():
+        return None
+    return f"packed        in {pack.archive}; bring back: rompy-hydra postprocess {view.layout.sweep_dir} --restore"
+
+
+def _tail(seen: Seen) -> list[str]:
+    return seen.last_lines(_LOG_LINES)
 
 
 def _json_of(view: SweepView) -> str:
@@ -131,6 +155,7 @@ def _json_of(view: SweepView) -> str:
             "states": view.state.counts(),
             "failures": [entry(seen) for seen in view.failures()],
             "running": [entry(seen) for seen in view.running()],
+            "cost": view.cost.to_dict(),
             "is_driven": view.is_driven,
             "driver": view.driver,
         },
@@ -150,6 +175,8 @@ def logs(words: list[str], parser_of: Parser) -> int:
     parser.add_argument("--follow", "-f", action="store_true", help="go on while it runs")
     args = parser.parse_intermixed_args(words)
     run_dir = _run_directory(Path(args.directory).absolute(), args.point)
+    if (pack := _pack_of(run_dir)) is not None:
+        return _print_packed_logs(pack, run_dir)
     return _print_logs(run_dir, follow=args.follow)
 
 
@@ -178,8 +205,11 @@ def _print_logs(run_dir: Path, *, follow: bool) -> int:
     if not paths and not follow:
         raise RecordError(f"{run_dir} has no logs: it was not started, or kept none (capture_output: false)")
     tails: dict[Path, LogTail] = {}
+    turn = 0
     while True:
-        is_over = _is_over(run_dir)  # asked before reading: what is printed last is then read for certain
+        # Asked before reading: what is printed last is then read for certain.
+        is_over = _is_over(run_dir, ask_queue=turn % 50 == 0)
+        turn += 1
         for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             for path in _logs_of(run_dir, name):
                 tail = tails.setdefault(path, LogTail(str(path)))
@@ -191,6 +221,26 @@ def _print_logs(run_dir: Path, *, follow: bool) -> int:
         time.sleep(0.2)
 
 
+def _pack_of(run_dir: Path) -> Pack | None:
+    """The archive that holds a point; None where the point has a directory, or is in none."""
+    if run_dir.is_dir() or (sweep := _sweep_of(run_dir)) is None:
+        return None
+    from rompy_hydra.sweep.packed import find_pack
+
+    pack = find_pack(sweep)
+    return pack if pack is not None and pack.files(run_dir) else None
+
+
+def _print_packed_logs(pack: Pack, run_dir: Path) -> int:
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        for log in pack.logs(run_dir, name):
+            with pack.open_file(run_dir, log) as file:
+                while chunk := file.read(1 << 20):
+                    stream.buffer.write(chunk)
+            stream.flush()
+    return EXIT_OK
+
+
 def _logs_of(run_dir: Path, stream: str) -> list[Path]:
     """The logs of all attempts, the first one first."""
     folder = run_dir / "logs" if (run_dir / "logs").is_dir() else run_dir
@@ -198,8 +248,8 @@ def _logs_of(run_dir: Path, stream: str) -> list[Path]:
     return sorted(found, key=lambda p: 1 if p.name == f"{stream}.log" else int(p.name.split(".")[1]))
 
 
-def _is_over(run_dir: Path) -> bool:
-    """Whether nothing more will be printed there."""
+def _is_over(run_dir: Path, *, ask_queue: bool = True) -> bool:
+    """Whether nothing more will be printed there; a scheduler is asked now and then only."""
     from rompy_hydra.record import store
     from rompy_hydra.record.states import RunState
     from rompy_hydra.run.observe import observe
@@ -208,7 +258,7 @@ def _is_over(run_dir: Path) -> bool:
     if sweep is not None:
         from rompy_hydra.sweep.view import look_at
 
-        view = look_at(sweep)
+        view = look_at(sweep, ask_queue=ask_queue)
         seen = next((s for s in view.running() if s.run_dir == run_dir), None)
         return seen is None and not (view.is_driven and not (run_dir / store.RECORD_NAME).exists())
     with contextlib.suppress(RecordError):
@@ -275,9 +325,9 @@ def _cancel_in_sweep(sweep: SweepLayout, names: list[str]) -> int:
         ask_to_cancel(sweep, numbers)
         print(f"asked: {view.driver}; see it: rompy-hydra status {sweep.sweep_dir}")
         return EXIT_OK
-    ended = 0
+    ended = _cancel_in_queue(view, numbers)
     for seen in view.running():
-        if numbers is None or seen.number in numbers:
+        if (numbers is None or seen.number in numbers) and "batch" not in view.state.started[seen.number].watcher:
             started = view.state.started[seen.number]
             layout = RunLayout(seen.run_dir, flat=True)
             with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -285,6 +335,30 @@ def _cancel_in_sweep(sweep: SweepLayout, names: list[str]) -> int:
                 ended += 1
     print(f"nobody drives this sweep; {ended} of its points still ran and were told to end")
     return EXIT_OK
+
+
+def _cancel_in_queue(view: SweepView, numbers: list[int] | None) -> int:
+    """End points that a scheduler has, without anybody who drives the sweep; how many they were."""
+    from rompy_hydra.sweep.remote import remote_points
+
+    remote = remote_points(view.state)
+    wanted = [number for number in remote if numbers is None or number in numbers]
+    if not wanted:
+        return 0
+    from rompy_hydra.sweep.settings import SweepSettings
+    from rompy_hydra.sweeping.slurm_lane import Diary, SlurmLane
+
+    settings = SweepSettings.from_dict(view.description["settings"])
+    lane = SlurmLane(view.layout, settings, Diary(said=lambda text: print(text, file=sys.stderr)))
+    adopted = {}
+    for seen in view.points(sorted(remote)):  # all of them: what is a whole job is ended as one
+        started = remote[seen.number]
+        job = view.state.jobs.get(str(started.watcher["batch"]))
+        adopted[seen.number] = lane.adopt(seen.number, str(seen.run_dir), started, None if job is None else int(job))
+    for number in wanted:
+        adopted[number].cancel("cancelled by `rompy-hydra cancel`")
+    lane.send_cancellations()
+    return len(wanted)
 
 
 def _cancel_run(directory: Path) -> int:
@@ -296,6 +370,12 @@ def _cancel_run(directory: Path) -> int:
     state = RunState(record["state"])
     if state.is_final:
         print(f"{directory} is not running: it is {state}")
+        return EXIT_OK
+    if record.get("slurm"):
+        from rompy_hydra.run.slurm import cancel_run
+
+        record = cancel_run(directory, record, "cancelled")
+        print(f"{directory}: {record['state']}: {record.get('reason')}")
         return EXIT_OK
     try:
         who = ProcessIdentity.from_dict(record["watcher"])

@@ -14,9 +14,10 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rompy_hydra.errors import ConfigError, Finding, SiteError, did_you_mean
@@ -27,6 +28,7 @@ from rompy_hydra.workspace.hashes import FileHashes
 from rompy_hydra.workspace.layout import RunLayout
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SAMPLED = 16  # files of a directory, of which up to three megabytes each are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class FoundInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
-    """One input with its identity, as the plan counts on it; a directory counts as the sum of its files."""
+    """One input with its identity, as the plan counts on it; a directory counts as the sum of its files.
+
+    `sample` tells more of a content that is identified by place and time only: it is found again where it was moved to.
+    """
 
     input: str
     path: Path
@@ -57,6 +62,7 @@ class InputFile:
     mtime_ns: int
     identity: str
     is_directory: bool = False
+    sample: str | None = None
 
     def entry(self) -> dict[str, Any]:
         """What the record keeps of it."""
@@ -69,6 +75,7 @@ class InputFile:
             "mtime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "identity": self.identity,
             "mode": self.mode,
+            **({"sample": self.sample} if self.sample is not None else {}),
         }
 
 
@@ -265,7 +272,9 @@ def _near(path: Path) -> str | None:
 # ---- identity --------------------------------------------------------------------------------------------------------
 
 
-def identify(found: Iterable[FoundInput], hashes: FileHashes) -> list[InputFile]:
+def identify(
+    found: Iterable[FoundInput], hashes: FileHashes, recorded: Mapping[str, tuple[str, str]] = MappingProxyType({})
+) -> list[InputFile]:
     """The inputs with their identities; `hashes` lives as long as a sweep, so that a shared file is hashed once.
 
     * `stat`: the real path, the size and the time of change. A moved or newly fetched file is another one: to take two
@@ -273,12 +282,18 @@ def identify(found: Iterable[FoundInput], hashes: FileHashes) -> list[InputFile]
       its path in there: the template may have been copied.)
     * `fast`, `sha256`, pinned: the content alone, wherever it lies.
 
+    `recorded` are the inputs of a run that is to be reproduced, name in the workspace → (identity, sample): what has
+    the same sample is the same file, wherever it lies and whenever it was fetched.
+
     Raises `ConfigError` for every pinned value that is not met, `SiteError` for what cannot be read.
     """
     files: list[InputFile] = []
     findings: list[Finding] = []
     for item in found:
         file = _identify(item, hashes)
+        before = recorded.get(file.name.as_posix())
+        if before is not None and file.sample is not None and before[1] == file.sample:
+            file = replace(file, identity=before[0])
         files.append(file)
         if item.spec.pinned not in (None, file.identity):
             findings.append(
@@ -302,7 +317,9 @@ def science_part(files: Iterable[InputFile]) -> list[list[str]]:
 def _identify(item: FoundInput, hashes: FileHashes) -> InputFile:
     kind = "sha256" if item.spec.pinned else item.spec.identity
     files, is_directory = members_of(item.path)
+    sample = None
     if kind == "stat":
+        sample = sample_of(item.path, files, hashes) if len(files) <= _MOST_SAMPLED else None
         seen = {name: f"{status.st_size} {status.st_mtime_ns}" for name, status in files.items()}
         identity = f"stat:{_digest({'': item.place or str(item.path), **seen})}"
     else:
@@ -318,7 +335,14 @@ def _identify(item: FoundInput, hashes: FileHashes) -> InputFile:
         mtime_ns=max((status.st_mtime_ns for status in files.values()), default=0),
         identity=identity,
         is_directory=is_directory,
+        sample=sample,
     )
+
+
+def sample_of(path: Path, files: Iterable[str], hashes: FileHashes) -> str:
+    """A hash of the first, the middle and the last megabyte of each of the files that an input consists of."""
+    seen = {name: hashes.fast(path / name) for name in files}
+    return seen["."] if list(seen) == ["."] else f"fast:{_digest(seen)}"
 
 
 def _digest(parts: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-r"""Jinja2 for workspaces: the only file that imports it, and only templates that have `*.j2` files get here.
+r"""Jinja2 for workspaces: only this file and `jinja_reading` import it, and only templates with `*.j2` files get here.
 
 Undefined names are errors; text is UTF-8 and its lines end with \n.  A template is its owner's code and is not
 sandboxed: whatever goes wrong in it becomes a `ConfigError` with the template's file and line.
@@ -30,26 +30,26 @@ class Renderer:
     def __init__(self, workspace: str, include: str) -> None:
         self._workspace = Path(workspace)
         self._roots = (f"{workspace}/", f"{include}/")
-        self._environment = _Environment(
+        self.environment = _Environment(
             loader=jinja2.FileSystemLoader([workspace, include]),
             undefined=_Undefined,
             keep_trailing_newline=True,
             autoescape=False,  # namelists and scripts, not HTML
             finalize=_no_function,
         )
-        self._environment.filters |= {**DATE_FILTERS, "quote": quote, "repr": literal}
+        self.environment.filters |= {**DATE_FILTERS, "quote": quote, "repr": literal}
 
     def render(self, relative: Path, context: Mapping[str, Any]) -> bytes:
         """The content of one file of the workspace."""
         text = self._translated(
-            lambda: self._environment.get_template(relative.as_posix()).render(context), relative, context
+            lambda: self.environment.get_template(relative.as_posix()).render(context), relative, context
         )
         return text.encode("utf-8", "surrogateescape")
 
     def render_name(self, relative: Path, context: Mapping[str, Any]) -> str:
         """The name of one file of the workspace."""
         return self._translated(
-            lambda: self._environment.from_string(relative.as_posix()).render(context), relative, context
+            lambda: self.environment.from_string(relative.as_posix()).render(context), relative, context
         )
 
     def _translated(self, make: Callable[[], str], relative: Path, context: Mapping[str, Any]) -> str:
@@ -60,7 +60,7 @@ class Renderer:
             rule, where, mend = (
                 f"template syntax: {error.message}",
                 self._where_syntax(error, source),
-                self._hint(error),
+                self.hint(error),
             )
             finding = Finding(key="model.template", rule=rule, where=where, mend=mend)
         except jinja2.TemplateNotFound as error:
@@ -70,7 +70,7 @@ class Renderer:
                 value=name,
                 rule="is included, but is neither in workspace/ nor in include/",
                 where=self._where(error, source),
-                mend=did_you_mean(name, self._environment.list_templates()) or None,
+                mend=did_you_mean(name, self.environment.list_templates()) or None,
             )
         except _UndefinedNameError as error:
             finding = error.finding(context, self._where(error, source))
@@ -94,11 +94,12 @@ class Renderer:
     def _where_syntax(self, error: jinja2.TemplateSyntaxError, source: Path) -> str:
         return f"{error.filename}:{error.lineno}" if error.filename else str(source)
 
-    def _hint(self, error: jinja2.TemplateSyntaxError) -> str | None:
+    def hint(self, error: jinja2.TemplateSyntaxError) -> str | None:
+        """The nearest filter or test that there is."""
         wrong = re.match(r"No (filter|test) named '(.*)'", error.message or "")
         if wrong is None:
             return None
-        return did_you_mean(wrong[2], self._environment.filters if wrong[1] == "filter" else self._environment.tests)
+        return did_you_mean(wrong[2], self.environment.filters if wrong[1] == "filter" else self.environment.tests)
 
 
 @functools.lru_cache(maxsize=16)  # a sweep renders the same template many times

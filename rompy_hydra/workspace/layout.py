@@ -3,6 +3,7 @@
 <output_dir>/<run_id>/
   run.json                             the record
   .hydra/{config,overrides,hydra}.yaml
+  .source/                             what it was composed from: `run --from` needs no more
   logs/{stdout,stderr,check}.log
   …                                    the generated workspace and the model's outputs
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from rompy_hydra.errors import ConfigError, Finding, SiteError
 from rompy_hydra.record.store import RECORD_NAME
 
-OWN_NAMES = frozenset({RECORD_NAME, ".hydra", "logs"})
+OWN_NAMES = frozenset({RECORD_NAME, ".hydra", ".source", "logs"})
 _FLAT_NAME = re.compile(r"(stdout|stderr|check)(\.\d+)?\.log\Z")
 
 
@@ -47,6 +48,11 @@ class RunLayout:
     def hydra(self) -> Path:
         """The composed configuration as Hydra users expect it."""
         return self.run_dir / ".hydra"
+
+    @property
+    def source(self) -> Path:
+        """What the run was composed from: a snapshot, and what dirty work trees differed by."""
+        return self.run_dir / ".source"
 
     def file(self, relative: str) -> Path:
         """A file of the workspace; a name that leaves the run directory or is one of ours is refused."""

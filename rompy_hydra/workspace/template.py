@@ -118,7 +118,7 @@ _ANNOTATIONS: dict[str, Any] = {
 }
 
 
-class _TemplateFile(HouseModel):
+class TemplateFile(HouseModel):
     """The content of `template.yaml`."""
 
     description: Text = ""
@@ -234,7 +234,7 @@ def load_template(directory: Path) -> Template:
     path = directory / "template.yaml"
     data = load_one(path)
     try:
-        content = _TemplateFile.model_validate(data)
+        content = TemplateFile.model_validate(data)
     except ValidationError as error:
         raise ConfigError(
             f"{path} is no valid template",

@@ -64,12 +64,11 @@ def test_a_conflict_is_listed_and_is_exit_code_2(plug: Plug, capsys: Out) -> Non
 def test_postprocessors_are_listed(three: None, capsys: Out) -> None:
     assert main(["postprocessors", "list"]) == 0
     out = capsys.readouterr().out
-    for word in ("noop", "archive", "count", "in a later version", "bad-moon 1.0"):
+    for word in ("noop", "archive", "count", "analyze", "bad-moon 1.0"):
         assert word in out
     assert main(["postprocessors", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["analyze"]["available"] is False
-    assert rows["noop"]["available"] is True
+    assert rows["analyze"]["class"] == "rompy_hydra.postprocess.analyze.AnalyzePostprocessor"
 
 
 def test_a_folder_of_good_and_bad_files_gets_a_verdict_for_each_document(tmp_path: Path, capsys: Out) -> None:

@@ -156,6 +156,11 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         of_form(forms.TIME_LIMIT),
     )
     | st.none(),
+    "gpus": count | st.none(),
+    "ntasks_per_node": count | st.none(),
+    "exclusive": mostly(st.booleans()),
+    "signal": mostly(st.sampled_from(["USR1@300", "TERM@60", "KILL@60", "USR1", "USR2@0"])) | st.none(),
+    "export": mostly(st.lists(st.sampled_from(["PATH", "OMP_NUM_THREADS", "1A", ""]), max_size=2)),
     "job_name": mostly(st.sampled_from(["tide", "a b"])) | st.none(),
     "output_file": mostly(st.just("%j.out")) | st.none(),
     "error_file": mostly(st.just("%j.err")) | st.none(),

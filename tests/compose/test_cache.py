@@ -26,7 +26,7 @@ COMMAND = ("model=command", "backend.command=true")
 @pytest.fixture(autouse=True)
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cache, "_our_own_code", lambda: ["rompy_hydra", 1, 1, 1, 1])  # somebody may be editing it
+    monkeypatch.setattr(cache, "our_own_code", lambda: ["rompy_hydra", 1, 1, 1, 1])  # somebody may be editing it
     return tmp_path
 
 
@@ -97,7 +97,7 @@ from pathlib import Path
 from rompy_hydra.compose import cache
 from rompy_hydra.compose.cache import plan_of_command
 from rompy_hydra.compose.sources import find_sources
-cache._our_own_code = lambda: ["rompy_hydra", 1, 1, 1, 1]
+cache.our_own_code = lambda: ["rompy_hydra", 1, 1, 1, 1]
 plan, composition = plan_of_command({list(COMMAND)!r}, find_sources(), "config", cwd=Path.cwd())
 print(composition is None, "hydra" in sys.modules or "omegaconf" in sys.modules)
 """
@@ -201,10 +201,10 @@ def test_a_package_that_is_installed_makes_it_new(tmp_path: Path, monkeypatch: p
 
 def test_our_own_code_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known_after()
-    monkeypatch.setattr(cache, "_our_own_code", lambda: ["rompy_hydra", 2, 2, 1, 1])
+    monkeypatch.setattr(cache, "our_own_code", lambda: ["rompy_hydra", 2, 2, 1, 1])
     assert not ask()[1]
     monkeypatch.undo()
-    _, latest, _, size, count = cache._our_own_code()
+    _, latest, _, size, count = cache.our_own_code()
     assert count == len([p for p in Path(cache._PACKAGE).rglob("*.py") if "templates" not in p.parts])
     assert int(size) > 100_000
     assert int(latest) > 1e18

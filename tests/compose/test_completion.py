@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from rompy_hydra.compose.completion import answer, candidates
+from rompy_hydra.cli import _VERBS
+from rompy_hydra.compose.completion import SUBVERBS, answer, candidates, may_be_shown
+from rompy_hydra.compose.sources import find_sources
+from rompy_hydra.verbs.backends import _BACKENDS
 
-VERBS = ["run", "status"]
+VERBS = {verb: _VERBS[verb] for verb in ("run", "status")}
 
 
 def offered(line: str, **environ: str) -> list[str]:
-    return candidates(line, verbs=VERBS, environ=environ)
+    return candidates(line, verbs=VERBS, environ={"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **environ})
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,131 @@ def test_no_credential_is_offered(tmp_path: Path) -> None:
     assert offered(f"{line}OTHER=") == ["env_vars.OTHER=b"]
 
 
+WORDS = (
+    *(
+        "",
+        "mod",
+        "model=",
+        "model=v",
+        "resources",
+        "resources.",
+        "resources.c",
+        "backend.",
+        "backend.ty",
+        "backend.type=",
+    ),
+    *(
+        "env=",
+        "env=h",
+        "hydra",
+        "hydra.",
+        "hydra.run.",
+        "hydra.run.dir",
+        "hydra/",
+        "hydra/job_logging=",
+        "+exp",
+        "~exp",
+    ),
+    *(
+        "model.parameters.",
+        "model.success.",
+        "model.success.files",
+        "nothing",
+        "nothing.",
+        "sweep.samples.",
+        "+",
+        "x/y",
+    ),
+)
+
+
+@pytest.mark.parametrize("before", ["", "model=command ", "env=hpc backend=local ", "-m model=command,veros_acc "])
+def test_the_index_offers_what_hydras_own_completion_offers(before: str) -> None:
+    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+    from rompy_hydra.compose.composer import open_loader
+    from rompy_hydra.compose.invocation import command_request
+
+    request = command_request((), find_sources(environ={}), environ={})
+    plugin = DefaultCompletionPlugin(open_loader(request)[0])
+    for word in WORDS if not before else WORDS[::4]:  # Hydra takes its time
+        theirs = [text for text in plugin._query("config", f"{before}{word}") if may_be_shown(text)]
+        assert offered(f"rompy-hydra run {before}{word}") == theirs, word
+
+
+def test_a_tab_with_an_index_imports_no_hydra_and_one_after_an_edit_sees_it(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "env").mkdir(parents=True)
+    option = tmp_path / "conf" / "env" / "mine.yaml"
+    option.write_text("# @package _global_\nvars: {first: 1}\n")
+    code = (
+        "import os, sys; from rompy_hydra.cli import _VERBS; from rompy_hydra.compose.completion import candidates;"
+        "from rompy_hydra.compose import cache; cache.our_own_code = lambda: []; cache.installed_in = lambda _: [];"
+        "found = candidates(sys.argv[1], verbs=_VERBS, environ=os.environ);"
+        "print(*found, bool({'hydra', 'omegaconf', 'pydantic', 'yaml'} & set(sys.modules)))"
+    )
+
+    def tab(line: str) -> str:
+        words = [sys.executable, "-c", code, f"rompy-hydra run {line}"]
+        return subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.strip()
+
+    assert tab("env=mine vars.") == "vars.first= True"
+    assert tab("env=mine vars.") == "vars.first= False"
+    assert tab("env=m") == "env=mine False"
+    assert tab("env=mine resources.cpus=4 vars.") == "vars.first= False"  # a value makes no other keys
+    option.write_text("# @package _global_\nvars: {first: 1, second: 2}\n")
+    assert tab("env=mine vars.") == "vars.first= vars.second= True"
+    assert tab("env=mine vars.") == "vars.first= vars.second= False"
+
+
+def test_nothing_is_kept_where_there_is_no_place_for_it(tmp_path: Path) -> None:
+    assert offered("rompy-hydra run resources.gp", XDG_CACHE_HOME=str(tmp_path), ROMPY_HYDRA_CACHE="off") == [
+        "resources.gpus="
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("rompy-hydra che", ["check"]),
+        ("rompy-hydra check --fo", ["--format"]),
+        ("rompy-hydra schema --", ["--check", "--help", "--write"]),
+        ("rompy-hydra backends ", list(SUBVERBS["backends"])),
+        ("rompy-hydra backends li", ["list"]),
+        ("rompy-hydra backends list --f", ["--format"]),
+        ("rompy-hydra postprocessors ", ["list"]),
+        ("rompy-hydra init ", []),
+        ("rompy-hydra nothing --", []),
+        ("rompy-hydra run --dr", ["--dry-run"]),
+    ],
+)
+def test_a_tab_offers_every_verb_its_flags(line: str, some: list[str]) -> None:
+    assert candidates(line, verbs=_VERBS, environ={}) == some
+
+
+def test_every_verb_tells_its_flags_and_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for verb in _VERBS:
+        more = f"{SUBVERBS[verb][0]} " if verb in SUBVERBS else ""
+        found = candidates(f"rompy-hydra {verb} {more}--", verbs=_VERBS, environ={})
+        assert found, verb
+        assert "--help" in found or verb == "run"
+    assert list(tmp_path.iterdir()) == []
+    assert set(SUBVERBS["backends"]) == set(_BACKENDS)
+
+
+def test_files_are_offered_where_a_value_begins_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one.nc").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert offered("rompy-hydra run vars.a=./da") == ["vars.a=./data"]
+    assert offered("rompy-hydra run vars.a=./data/") == ["vars.a=./data/one.nc"]
+    assert offered(f"rompy-hydra run vars.a={tmp_path}/d") == [f"vars.a={tmp_path}/data"]
+    assert offered("rompy-hydra run vars.a=./no/where") == []
+
+
 def test_a_query_reads_the_line_up_to_the_cursor() -> None:
     environ = {"COMP_LINE": "rompy-hydra run --cfg job", "COMP_POINT": "22"}
     assert answer(["query=bash"], verbs=VERBS, environ=environ) == "job hydra all\n"
@@ -113,6 +241,19 @@ def test_the_script_completes_in_bash_and_goes_away_again(tmp_path: Path) -> Non
         complete -p rompy-hydra 2>/dev/null || echo gone
     """
     assert run_shell("bash", script, tmp_path) == "backend.command=\ngone\n"
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
+def test_the_script_loads_in_zsh_and_completes(tmp_path: Path) -> None:
+    script = """
+        autoload -Uz compinit bashcompinit && compinit -u && bashcompinit
+        eval "$(rompy-hydra -sc install=zsh)"
+        export COMP_LINE="rompy-hydra run model=comm"
+        export COMP_POINT=${#COMP_LINE}
+        rompy-hydra -sc query=zsh
+        complete -p | grep -c rompy-hydra
+    """
+    assert run_shell("zsh", script, tmp_path) == "model=command\n1\n"
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")

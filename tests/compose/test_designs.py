@@ -415,7 +415,7 @@ def test_a_large_table_is_a_stream(tmp_path: Path) -> None:
 
 def test_parquet_has_types_of_its_own(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow", reason="pip install 'rompy-hydra[tables]'")
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     columns = {
         "name": ["a", None],

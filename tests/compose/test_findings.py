@@ -112,7 +112,7 @@ def test_a_duplicate_key_names_the_file(tmp_path: Path) -> None:
 def test_a_missing_default_names_the_file_that_asks_for_it(tmp_path: Path) -> None:
     conf = repository(tmp_path, {"backend/mine.yaml": "defaults: [/packaged/backend/loca, _self_]\n"})
     (finding,) = findings("model=command", "backend=mine", config_dirs=(conf,))
-    assert finding.where == f"{conf}/backend/mine.yaml"
+    assert finding.where == f"{conf}/backend/mine.yaml:1"
     assert finding.mend == "did you mean 'local'?"
 
 

@@ -388,7 +388,7 @@ def test_a_credential_among_the_job_s_variables_reaches_the_run_and_no_file(tmp_
         MINE="canary-3",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    written = "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    written = "".join(p.read_text("latin-1") for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert "canary" not in written + done.stdout + done.stderr
 
 

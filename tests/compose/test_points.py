@@ -1,4 +1,4 @@
-"""`-m --cfg`: the points are those of Hydra's own sweeper, each is shown, and all that is wrong with any is told."""
+"""`-m --cfg`: every design's points are shown, Hydra's grammar as its own sweeper has them, with all that is wrong."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rompy_hydra.compose.invocation import command_request
 from rompy_hydra.compose.loader import Loader
-from rompy_hydra.compose.points import expand, preview
+from rompy_hydra.compose.points import preview
 from rompy_hydra.compose.search_path import build_search_path
 from rompy_hydra.compose.sources import find_sources
+from rompy_hydra.compose.sweep_plans import open_sweep
 from rompy_hydra.errors import ConfigError, Finding
 
 HERE = Path("/here")
@@ -52,18 +53,16 @@ def shown(*overrides: str, package: str | None = None, conf: Path | None = None)
 def test_the_points_are_those_of_hydra_s_sweeper(overrides: list[str]) -> None:
     asked = request(*overrides)
     loader = Loader(build_search_path(asked.sources))
-    ours = expand(asked)
+    ours = open_sweep(asked, cwd=HERE).design
     task = [o for o in asked.overrides if not o.startswith("hydra.")]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(task)
     (theirs,) = BasicSweeper.split_arguments(parsed, None)
-    assert len(ours) == len(theirs)
+    assert ours.count() == len(theirs)
     parser = OverridesParser.create()
     for one, other in zip(ours, theirs, strict=True):
-        found = [
-            [(o.get_key_element(), o.value()) for o in parser.parse_overrides(list(lines))]
-            for lines in (one[len(ours.common) :], other)
-        ]
-        assert found[0] == found[1]
+        said = [(o.get_key_element(), o.value()) for o in parser.parse_overrides(list(other))]
+        task = [o for o in one.overrides if not o.is_hydra_override()]
+        assert sorted((o.get_key_element(), o.value()) for o in task) == sorted(said)
 
 
 def test_points_of_text_are_what_was_typed() -> None:
@@ -120,7 +119,7 @@ def test_all_that_is_wrong_with_any_point_is_told_once_with_its_points(tmp_path:
 @pytest.mark.parametrize(
     ("override", "mend"),
     [
-        ("vars.a=interval(0,1)", "range(start,stop,step)"),
+        ("vars.a=interval(0,1)", "sweep.samples.n"),
         ("env=glob(prd*)", "known: dev"),
         ("vars.a=glob(*)", "config groups"),
         ("vars.a=range(5,1)", None),
@@ -128,11 +127,42 @@ def test_all_that_is_wrong_with_any_point_is_told_once_with_its_points(tmp_path:
         ("hydra.job.name=a,b", "vars"),
     ],
 )
-def test_an_axis_that_is_no_list_is_told_and_the_others_are_shown(override: str, mend: str | None) -> None:
+def test_an_axis_that_is_no_list_is_told_at_once(override: str, mend: str | None) -> None:
     text, (finding,) = shown("vars.x=1,2", override, package="vars.x")
     assert finding.where == f"the override '{override}'"
     assert (mend or "") in (finding.mend or "")
-    assert [line for line in text.splitlines() if line[0] not in "-#"] == ["1", "2"]
+    assert text == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "points"),
+    [
+        (["vars.a=1,2", "vars.b=3,4", "sweep.zip=[[vars.a,vars.b]]"], [(1, 3), (2, 4)]),
+        (["vars.a=1,2", "vars.b=3", "sweep.repeats=2"], [(1, 3), (2, 3), (1, 3), (2, 3)]),
+        (["vars.a=1,2", "vars.b=3,4", "sweep.exclude=['vars.a==1 and vars.b==4']"], [(1, 3), (2, 3), (2, 4)]),
+        (["sweep.table=points.csv"], [(1, 3), (5, 6)]),
+        (["vars.b=9", "sweep.samples.n=2", "sweep.samples.over.vars.a={choices:[7]}"], [(7, 9), (7, 9)]),
+    ],
+)
+def test_the_points_of_every_design_are_shown(
+    overrides: list[str], points: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    (tmp_path / "points.csv").write_text("vars.a,vars.b\n1,3\n5,6\n")
+    text = "".join(preview(request(*overrides), "job", package="vars", cwd=tmp_path))
+    documents = list(yaml.safe_load_all(text))
+    assert [(d["a"], d["b"]) for d in documents] == points
+    assert [line.split(" ")[2] for line in text.splitlines() if line.startswith("# point")] == list(
+        map(str, range(len(points)))
+    )
+
+
+def test_what_is_wrong_with_a_row_of_a_table_is_told_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("vars.a,backend.timeout\n1,60\n2,abc\n")
+    with pytest.raises(ConfigError) as error:
+        list(preview(request("sweep.table=points.csv"), "job", cwd=tmp_path))
+    (finding,) = error.value.findings
+    assert finding.key == "backend.timeout"
+    assert "points.csv:3" in (finding.where or "")
 
 
 def test_what_is_no_override_is_told_once() -> None:

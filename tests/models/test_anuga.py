@@ -122,6 +122,43 @@ def test_rank_that_fails_ends_the_others(anuga, tmp_path):
     assert time.monotonic() - started < 60
 
 
+# ---- in a batch job --------------------------------------------------------------------------------------------------
+
+IN_A_JOB = (
+    "backend=slurm",
+    "resources.ranks=2",
+    "model.parameters.final_time=10",
+    "env_vars.OMPI_MCA_mpi_yield_when_idle='1'",
+)
+
+
+def assert_begins_as(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    """The fields of a shorter run are those of the first times of a longer one."""
+    assert whole.keys() == part.keys()
+    for name, values in part.items():
+        first = whole[name][: len(values)] if name in ("time", "stage_c", "xmomentum_c", "ymomentum_c") else whole[name]
+        assert np.abs(first - values).max() < TOLERANCE, name
+
+
+@pytest.mark.slurm
+def test_two_ranks_in_an_allocation_of_slurm_are_one_process_within_the_tolerance(anuga, serial):
+    run = anuga("job", *IN_A_JOB, "site.launcher=mpirun")
+    assert run.record["state"] == "succeeded", run.said
+    assert (run.record["resources"]["ranks"], run.record["slurm"]["cpus"]) == (2, 2)
+    assert_begins_as(fields(serial.directory), fields(run.directory))
+
+
+@pytest.mark.slurm
+def test_srun_starts_the_ranks_of_a_job(anuga, serial):
+    listed = subprocess.run(["srun", "--mpi=list"], capture_output=True, text=True, check=False)
+    if "pmix" not in listed.stdout + listed.stderr:
+        pytest.skip("this Slurm cannot start MPI processes by itself (no pmix)")
+    run = anuga("srun", *IN_A_JOB, "site.launcher='srun --mpi=pmix'")
+    assert run.record["state"] == "succeeded", run.said
+    assert run.record["command"][0].endswith("srun")
+    assert_begins_as(fields(serial.directory), fields(run.directory))
+
+
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 

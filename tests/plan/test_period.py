@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import cftime  # type: ignore[import-untyped]
+import cftime
 import jinja2
 import pytest
 import yaml

@@ -99,15 +99,14 @@ def test_the_archive_holds_outputs_logs_record_and_a_manifest(run: ModelRun) -> 
     assert answer["success"] is True
     with tarfile.open(answer["archive"]) as archive:
         names = archive.getnames()
-        assert names == [
-            "tide/out/tide.txt",
-            "tide/logs/stderr.log",
-            "tide/logs/stdout.log",
-            "tide/run.json",
-            "tide/manifest.json",
-        ]
-        manifest = json.load(archive.extractfile("tide/manifest.json"))  # type: ignore[arg-type]
-        assert manifest[0] == {"path": "out/tide.txt", "bytes": 4, "sha256": hashlib.sha256(b"3.2\n").hexdigest()}
+        wanted = {"link", "out", "out/tide.txt", "logs/stderr.log", "logs/stdout.log", "run.json"}
+        assert {f"tide/{name}" for name in wanted} <= set(names)
+        assert names[-1] == "tide/.archive-manifest.jsonl"
+        assert archive.getmember("tide/link").linkname == "out/tide.txt"
+        lines = archive.extractfile(names[-1]).read().splitlines()  # type: ignore[union-attr]
+    manifest = {entry["path"]: entry for entry in map(json.loads, lines[1:-1])}
+    tide = manifest["out/tide.txt"]
+    assert (tide["bytes"], tide["sha256"]) == (4, hashlib.sha256(b"3.2\n").hexdigest())
     assert (run.run_dir / "out" / "tide.txt").exists()
     again = run.postprocess(processor="archive")
     assert again["files"] == answer["files"]
@@ -120,19 +119,23 @@ def test_the_archive_goes_where_it_is_told_and_leaves_no_half_file(run: ModelRun
     missing = run.postprocess("archive", destination=str(tmp_path / "nowhere"))
     assert missing["success"] is False
     assert "nowhere" in missing["error"]
-    assert [path.name for path in (tmp_path / "safe").iterdir()] == ["tide.tar.gz"]
+    assert [path.name for path in sorted((tmp_path / "safe").iterdir())] == [
+        "tide.tar.gz",
+        "tide.tar.gz.manifest.jsonl",
+    ]
 
 
 @pytest.mark.parametrize("name", ["analyze", "visualize"])
-def test_what_a_later_version_does_says_so(run: ModelRun, name: str) -> None:
+def test_a_run_without_result_files_says_what_it_holds(run: ModelRun, name: str) -> None:
     answer = run.postprocess(processor=name)
     assert answer["success"] is False
-    assert "later version" in answer["error"]
+    assert "no result file (.nc, .nc4, .cdf, .netcdf, .sww)" in answer["error"]
+    assert "it holds out/tide.txt" in answer["error"]
 
 
 def test_options_are_typed_and_held_against_the_rules(run: ModelRun) -> None:
     assert (
-        "later version"
+        "no result file"
         in run.postprocess("analyze", output_format="netcdf", compress=True, analysis_type="spectral")["error"]
     )
     with pytest.raises(ConfigError) as caught:
@@ -187,7 +190,7 @@ def test_what_is_no_postprocessor_is_refused() -> None:
 
 
 def test_plug_ins_are_had_by_name(plugin: None, run: ModelRun) -> None:
-    assert run.postprocess("count", depth=2) == {"success": True, "files": 4, "depth": 2}
+    assert run.postprocess("count", depth=2) == {"success": True, "files": 5, "depth": 2}
     with pytest.raises(ConfigError, match=r"good 1\.0 cannot be imported: ImportError: libmoon"):
         run.postprocess("broken")
 
@@ -241,7 +244,7 @@ def test_postprocessing_runs_again_alone(run: ModelRun, capsys: pytest.CaptureFi
     assert (run.run_dir / "tide.tar.gz").exists()
     assert record(run)["postprocess"]["processor"] == "archive"
     assert main(["postprocess", str(run.run_dir), "processor=analyze", "compress=false"]) == 1
-    assert "later version" in capsys.readouterr().out
+    assert "no result file" in capsys.readouterr().out
     assert record(run)["state"] == "succeeded"
     assert main(["postprocess", str(run.run_dir)]) == 0  # what its configuration says: noop
     assert record(run)["postprocess"]["processor"] == "noop"

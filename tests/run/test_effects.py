@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rompy_hydra import DockerConfig, LocalConfig, ModelRun
+from rompy_hydra import DockerConfig, LocalConfig, ModelRun, SlurmConfig
 from rompy_hydra.backends.registry import backend_types
 from rompy_hydra.cli import main
 from rompy_hydra.compose.bridge import to_plan
@@ -25,8 +25,7 @@ from rompy_hydra.errors import ConfigError, SiteError
 from rompy_hydra.plan.resources import Resources, thread_variables
 from rompy_hydra.plan.run_plan import RunPlan
 from rompy_hydra.record.states import RunState
-from rompy_hydra.run.effects import EFFECTS, NOT_RUN_YET, effects_table
-from rompy_hydra.steps.prepare import prepare
+from rompy_hydra.run.effects import EFFECTS, effects_table
 from rompy_hydra.workspace.run_record import RunRecord
 from tests.services.docker_engine import ensure_tiny_image
 
@@ -89,6 +88,7 @@ def composed(*overrides: str) -> RunPlan:
 Check = Callable[[Path, pytest.MonkeyPatch], None]
 CHECKS: dict[tuple[str, str], tuple[Check, list[pytest.MarkDecorator]]] = {}
 DOCKER = (pytest.mark.docker, pytest.mark.xdist_group("docker"))
+SLURM = (pytest.mark.slurm,)
 
 
 def reads(field: str, *marks: pytest.MarkDecorator, backend: str = "local") -> Callable[[Check], Check]:
@@ -250,6 +250,106 @@ def time_limit_stops_the_container(directory: Path, monkeypatch: pytest.MonkeyPa
     assert record.data["reason"].startswith("it ran longer than its time limit of 1 s")
 
 
+# ---- the same in jobs of Slurm: what the job was given, as the controller and the job itself see it
+
+ALLOCATED = "env; scontrol show job $SLURM_JOB_ID"
+
+
+def in_a_job(
+    directory: Path,
+    command: str = ALLOCATED,
+    *,
+    parallel: str = "serial",
+    slurm: dict[str, Any] | None = None,
+    **asked: Any,
+) -> tuple[str, RunRecord]:
+    """What a job says of itself, and its record; the backend as `conf/backend/slurm.yaml` fills it in."""
+    model = {"name": "look", "command": ["/bin/sh", "-c", command], "parallel": parallel}
+    kinds = {"ntasks": "ranks", "cpus_per_task": "threads", "ntasks_per_node": "ranks_per_node"}
+    handed = {key: asked.get(kinds.get(key, key)) for key in ("nodes", "memory", "gpus", *kinds)}
+    backend = SlurmConfig(**{**handed, **(slurm or {})})
+    started = ModelRun("r", directory, model=model, backend=backend, on_existing="new", resources=asked)
+    started.run()
+    assert started.record is not None
+    return (started.record.run_dir / "logs" / "stdout.log").read_text(), started.record
+
+
+def fake_launcher(directory: Path) -> dict[str, Any]:
+    (directory / "mpirun").write_text(FAKE_MPIRUN)
+    (directory / "mpirun").chmod(0o755)
+    return {"mpiexec": f"{directory}/mpirun"}
+
+
+@reads("ranks", *SLURM, backend="slurm")
+def ranks_are_the_tasks_of_the_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = in_a_job(directory, parallel="mpi", ranks=2, slurm=fake_launcher(directory))
+    assert said.startswith("launched: -n 2 ")
+    assert "SLURM_NTASKS=2\n" in said
+    assert "NumCPUs=2 NumTasks=2 " in said
+
+
+@reads("threads", *SLURM, backend="slurm")
+def threads_are_the_cpus_of_a_task(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    said, _ = in_a_job(directory, parallel="openmp", threads=3)
+    assert {f"{name}={value}" for name, value in thread_variables(3).items()} <= set(said.splitlines())
+    assert "NumCPUs=3 NumTasks=1 CPUs/Task=3 " in said
+
+
+@reads("cpus", *SLURM, backend="slurm")
+def cpus_are_those_of_the_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, record = in_a_job(directory, cpus=4)
+    assert "NumCPUs=4 NumTasks=1 CPUs/Task=4 " in said
+    assert record.data["slurm"]["cpus"] == 4
+    assert "3 stay idle" in record.data["resources"]["notes"][0]
+
+
+@reads("ranks_per_node", *SLURM, backend="slurm")
+def ranks_per_node_are_the_tasks_of_a_node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = in_a_job(directory, parallel="mpi", ranks=2, ranks_per_node=2, slurm=fake_launcher(directory))
+    assert "SLURM_NTASKS_PER_NODE=2\n" in said
+    assert "NumNodes=1 " in said
+
+
+@reads("nodes", *SLURM, backend="slurm")
+def nodes_are_those_of_the_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = in_a_job(directory, parallel="mpi", ranks=2, nodes=1, slurm=fake_launcher(directory))
+    assert "SLURM_NNODES=1\n" in said
+    monkeypatch.chdir(directory)  # the cluster has one, so a job of two only waits
+    two = ["backend=slurm", "resources.nodes=2", "resources.ranks=2", "model.parallel=mpi", "backend.mpiexec=srun"]
+    assert main(["run", "--detach", "model=command", "model.command=true", "run_id=two", *two]) == 0
+    job_id = json.loads(Path("runs/two/run.json").read_text())["slurm"]["job_id"]
+    asked = subprocess.run(["scontrol", "show", "job", str(job_id)], capture_output=True, text=True, check=True).stdout
+    assert "NumNodes=2" in asked
+    assert main(["cancel", "runs/two"]) == 0
+
+
+@reads("memory", *SLURM, backend="slurm")
+def memory_is_that_of_the_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = in_a_job(directory, memory="300m")
+    assert "MinMemoryNode=300M" in said
+    eat = "x=x; while :; do x=$x$x; [ ${#x} -lt 100000000 ] || sleep 20; done"
+    _, record = in_a_job(directory, eat, memory="30m")
+    assert record.state is RunState.OUT_OF_MEMORY
+    assert "exceeded memory limit" in record.data["reason"]
+
+
+@reads("gpus", *SLURM, backend="slurm")
+def gpus_are_asked_for(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = in_a_job(directory, gpus=0)
+    assert "gres/gpu" not in said
+    with pytest.raises(SiteError, match=r"(?i)gres|node configuration"):  # the cluster has none
+        in_a_job(directory, gpus=2)
+
+
+@reads("time_limit", *SLURM, backend="slurm")
+def time_limit_ends_the_job(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, record = in_a_job(directory, f"{ALLOCATED}; sleep 60", time_limit=2)
+    assert record.state is RunState.TIMED_OUT
+    assert record.data["reason"].startswith("it ran longer than its time limit of 2 s")
+    assert "TimeLimit=00:01:00 " in said  # Slurm counts minutes
+
+
 def sees_nothing_of(directory: Path, field: str, value: int) -> bool:
     """Whether a run sees the same with the field as without it, but for the names of the run itself."""
     (without,), _ = look(directory)
@@ -298,12 +398,9 @@ def cells() -> Iterator[Any]:
 @pytest.mark.parametrize(("backend", "field"), list(cells()))
 def test_a_cell_of_the_table_is_true(backend: str, field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     effect = EFFECTS[field][backend]
-    if backend in NOT_RUN_YET:
+    if backend == "slurm":
         monkeypatch.chdir(tmp_path)
-        key = effect.key
-        assert hands_over(backend, field).keys() == ({key} if key else set())
-        assert effect.is_none == (key is None)
-        return
+        assert hands_over(backend, field).keys() >= ({effect.key} if effect.key else set())
     assert (backend, field) in CHECKS, f"write a check: @reads('{field}', backend='{backend}')"
     CHECKS[backend, field][0](tmp_path, monkeypatch)
 
@@ -318,13 +415,6 @@ def test_the_document_holds_the_table() -> None:
     begin, end = MARKERS
     shown = DOCUMENT.read_text().partition(begin)[2].partition(end)[0]
     assert shown == effects_table(), f"put this between the markers of docs/resources.md:\n\n{effects_table()}"
-
-
-@pytest.mark.parametrize("backend", NOT_RUN_YET)
-def test_what_the_table_calls_not_run_is_not_run(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SiteError, match="cannot run it yet"):
-        prepare(composed(f"backend={backend}"))
 
 
 # ---- memory is that of the whole tree

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Self
 
 from tests.services.daemon import STATE_DIR, Daemon, ServiceError, require_programs, require_root
 
@@ -55,6 +57,103 @@ MUNGED = Daemon("munged", ["munged", "--foreground"], user="munge")
 # -c: jobs that an earlier start left behind must not run now
 SLURMCTLD = Daemon("slurmctld", ["slurmctld", "-D", "-c"], env=_OURS)
 SLURMD = Daemon("slurmd", ["slurmd", "-D", "-c"], env=_OURS)
+
+
+# Two nodes of our own for tests that stop the controller, drain a node or kill one; some GPUs that nobody looks at.
+PRIVATE_TEMPLATE = """\
+SlurmctldPort={port}
+GresTypes=gpu
+SlurmctldTimeout=5
+SlurmdTimeout=10
+MessageTimeout=5
+NodeName=rompy[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{second}] Gres=gpu:2
+PartitionName=private Nodes=rompy[1-2] Default=YES MaxTime=INFINITE
+"""
+
+
+class PrivateSlurm:
+    """A cluster of two nodes beside the shared one, for as long as the block lasts: it may be stopped and broken.
+
+    `environ` is what its commands, and ours, need to find it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.conf = folder / "slurm.conf"
+        self.environ = {"SLURM_CONF": str(self.conf)}
+        name = f"private-{os.getpid()}"
+        self.controller = Daemon(f"slurmctld-{name}", ["slurmctld", "-D"], env=self.environ)
+        self.nodes = [
+            Daemon(f"slurmd-{name}-{n}", ["slurmd", "-D", "-N", f"rompy{n}"], env=self.environ) for n in (1, 2)
+        ]
+
+    def __enter__(self) -> Self:
+        require_root("Slurm")
+        _start_munge()
+        for sub in ("state", "spool/rompy1", "spool/rompy2"):
+            (self.folder / sub).mkdir(parents=True, exist_ok=True)
+        port, first = _free_ports(1), _free_ports(2)
+        lines = [
+            line
+            for line in CONFIG_TEMPLATE.format(host=_host(), folder=self.folder).splitlines()
+            if not line.startswith(
+                ("NodeName=" + _host(), "PartitionName=", "ClusterName=", "SlurmdSpoolDir", "SlurmdPidFile")
+            )
+        ]
+        more = PRIVATE_TEMPLATE.format(host=_host(), port=port, first=first, second=first + 1)
+        names = [
+            f"ClusterName=private{port}",
+            f"SlurmdSpoolDir={self.folder}/spool/%n",
+            f"SlurmdPidFile={self.folder}/%n.pid",
+        ]
+        self.conf.write_text("\n".join([*lines, *names, more]))
+        (self.folder / "gres.conf").write_text(
+            "".join(f"NodeName=rompy[1-2] Name=gpu File=/dev/{device}\n" for device in ("null", "zero"))
+        )
+        try:
+            self.controller.start()
+            self.controller.wait_until(lambda: None if " is UP" in self.ask("scontrol", "ping") else "no answer")
+            for node in self.nodes:
+                node.start()
+            self.wait_idle()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for daemon in (*self.nodes, self.controller):
+            daemon.stop()
+
+    def wait_idle(self) -> None:
+        """Until both nodes can run something."""
+        self.nodes[0].wait_until(
+            lambda: (
+                None
+                if self.ask("sinfo", "--noheader", "--format=%T %D").split() == ["idle", "2"]
+                else self.ask("sinfo", "--noheader", "--Node", "--format=%N %T %E")
+            )
+        )
+
+    def ask(self, *words: str) -> str:
+        """The answer of one of its commands."""
+        env = {**{k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}, **self.environ}
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, env=env, check=False).stdout
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            number: int = first.getsockname()[1]
+            try:
+                for more in range(1, count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", number + more))
+            except OSError:
+                continue
+            return number
 
 
 def missing() -> str | None:
