@@ -538,7 +538,8 @@ def settle(look: Look, data: dict[str, Any]) -> tuple[dict[str, Any], str | None
             )
             hash_outputs(outputs, look.run_dir)
             data = {**data, **outputs.to_record()}
-            store.replace_record(look.run_dir, data)
+            # of a point the status file of its task tells the same, and there are thousands of points
+            store.replace_record(look.run_dir, data, durable="sweep" not in data)
     except (OSError, ValueError) as error:
         return data, f"{look.run_dir}/{store.RECORD_NAME}: {getattr(error, 'strerror', None) or error}"
     return data, None

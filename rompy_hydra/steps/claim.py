@@ -22,7 +22,7 @@ from rompy_hydra.record.liveness import ProcessIdentity
 from rompy_hydra.record.states import RunState
 from rompy_hydra.run.observe import observe
 from rompy_hydra.steps.prepare import Prepared
-from rompy_hydra.workspace.layout import RunLayout, run_directory
+from rompy_hydra.workspace.layout import RunLayout, remove_empty, run_directory
 from rompy_hydra.workspace.render import RenderedFile
 from rompy_hydra.workspace.run_record import RunRecord
 
@@ -144,11 +144,7 @@ def _forget(layout: RunLayout) -> None:
     if layout.record.exists() and {"process", "container"} & store.read_record(layout.run_dir).keys():
         return
     shutil.rmtree(layout.run_dir, ignore_errors=True)
-    parent = layout.run_dir.parent
-    try:
-        parent.rmdir()  # only if it is empty: then it was made for this run, or holds nothing to lose
-    except OSError:
-        return
+    remove_empty(layout.run_dir.parent)
 
 
 @lru_cache(maxsize=1)

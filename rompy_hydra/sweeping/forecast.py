@@ -13,6 +13,7 @@ from rompy_hydra.plan.point import InvalidPoint
 from rompy_hydra.plan.spec import SiteSpec
 from rompy_hydra.record.provenance import redact_argv
 from rompy_hydra.redaction import redact
+from rompy_hydra.run.slurm_script import SlurmSettings
 from rompy_hydra.sweep.arrays import Member, plan_arrays
 from rompy_hydra.sweep.cost import Bound
 from rompy_hydra.sweep.invalid import InvalidPoints
@@ -20,7 +21,7 @@ from rompy_hydra.sweep.remote import USUAL_ARRAY_SIZE, array_key, packing_of
 from rompy_hydra.sweep.settings import SweepSettings
 from rompy_hydra.sweep.table import cell, swept_text
 from rompy_hydra.sweeping.planning import REMOTE, PlannedPoint
-from rompy_hydra.units.durations import format_duration
+from rompy_hydra.units.durations import format_duration, format_slurm_time
 from rompy_hydra.units.sizes import format_memory
 
 
@@ -68,6 +69,7 @@ class Forecast:
         yield f"to be made   {self.inodes} files and directories, {size}, before what the runs write"
         if self.queued:
             yield f"jobs         {self._jobs()}"
+            yield "job scripts  the whole of one: rompy-hydra run --dry-run, with the overrides of its point"
         yield f"core-hours   {self.bound.text()}"
 
     def _jobs(self) -> str:
@@ -98,7 +100,7 @@ def point_lines(point: PlannedPoint | InvalidPoint) -> Iterator[str]:
         parts.append(f"time limit {format_duration(point.time_limit_s)}")
     yield f"  {point.backend}: {', '.join(parts)}"
     if point.settings is not None:
-        yield f"  {', '.join(_settings(point.settings))}"
+        yield from (f"  {line}" for line in _settings(point.settings))
     if point.argv:
         yield f"  {shlex.join(redact_argv(point.argv))}"
     else:
@@ -107,8 +109,15 @@ def point_lines(point: PlannedPoint | InvalidPoint) -> Iterator[str]:
 
 def _settings(settings: Any) -> Iterator[str]:
     """What only the executor of this backend reads, without what is empty or was not meant to be shown."""
+    if isinstance(settings, SlurmSettings):
+        limit = [] if settings.time_limit_s is None else [f"--time={format_slurm_time(settings.time_limit_s)}"]
+        yield f"sbatch {' '.join([*settings.directives(), *limit])}"
+        yield from (f"module load {name}" for name in settings.modules)
+        yield from settings.setup
+        return
+    told = []
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if item.repr and value not in (None, "", (), {}, False) and not isinstance(value, Mapping):
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            yield f"{item.name} {shown}"
+            told.append(f"{item.name} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    yield ", ".join(told)

@@ -131,6 +131,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
     from rompy_hydra.sweep.snapshot import take_snapshot
     from rompy_hydra.sweeping.driving import Drive
     from rompy_hydra.sweeping.planning import check, write_plan
+    from rompy_hydra.workspace.layout import remove_empty
 
     check_free(directory)
     draft = draft_directory(directory)
@@ -157,6 +158,7 @@ def plan_sweep(sweep: Sweep, directory: Path, cwd: Path) -> tuple[Drive, Points]
             lease.move(layout)
     except BaseException:
         shutil.rmtree(draft.sweep_dir, ignore_errors=True)  # ours alone, and nothing of it was started
+        remove_empty(directory.parent)
         raise
     drive = Drive(
         layout=layout,

@@ -12,6 +12,7 @@ A point of a sweep is flat: few inodes, so its logs lie beside the record, and `
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +95,10 @@ def run_directory(output_dir: Path, run_id: str) -> RunLayout:
     if directory.exists() and not directory.is_dir():
         raise SiteError(f"{directory} exists and is no directory (choose another run_id)")
     return RunLayout(directory)
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory that holds nothing: it was made for a run that did not come about.  Never where we stand."""
+    with contextlib.suppress(OSError):
+        if directory.resolve() != Path.cwd():
+            directory.rmdir()

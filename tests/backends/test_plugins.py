@@ -312,7 +312,7 @@ def test_a_failed_run_s_outputs_are_removed_only_if_asked(tmp_path: Path, asked:
     run = ModelRun("r", tmp_path / "runs", model="tide", on_failure="remove_outputs" if asked else "keep")
     assert run.run() is False
     left = {path.relative_to(run.run_dir).as_posix() for path in run.run_dir.rglob("*") if not path.is_dir()}
-    always = {"run.sh", "l", "run.json", "logs/stdout.log", "logs/stderr.log"}
+    always = {"run.sh", "l", "run.json", "logs/stdout.log", "logs/stderr.log", ".source/snapshot.tar.gz"}
     assert left == (always if asked else always | {"a/b/c", "d"})
     assert (run.run_dir / "a").exists() is not asked
     assert (tmp_path / "precious.nc").read_text() == "not the run's"

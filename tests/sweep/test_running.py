@@ -376,3 +376,11 @@ def test_a_detached_sweep_goes_on_by_itself(sweeps: Sweeps) -> None:
 
 def test_detach_needs_a_sweep(sweeps: Sweeps) -> None:
     assert "add -m" in sweeps.run("run", "model=command", "backend.command=true", "--detach", code=2).stderr
+
+
+def test_a_refused_sweep_leaves_no_directory_and_never_takes_away_the_one_where_one_stands(sweeps: Sweeps) -> None:
+    sweeps.run("run", "-m", "model=command", "model.command=true", "backend.timeout=1h,xx", code=2)
+    assert list(sweeps.directory.iterdir()) == []
+    sweeps.run("run", "-m", "model=command", "model.command=true", "backend.timeout=xx", "hydra.sweep.dir=sw", code=2)
+    sweeps.run("run", "model=command", "model.command=/nonexistent", "output_dir=.", code=None)
+    assert sweeps.directory.is_dir()

@@ -143,7 +143,8 @@ def test_a_sweep_may_be_mixed(sweeps: SlurmSweeps) -> None:
 
 def test_a_dry_run_tells_how_many_jobs_it_would_be(sweeps: SlurmSweeps) -> None:
     words = sweeps.sweep("true", "vars.n=range(0,10)", "sweep.runs_per_job=4", "sweep.max_in_queue=2", "--dry-run")
-    lines = sweeps.run(*words).stdout.splitlines()
+    lines = sweeps.run(*words, "resources.time_limit=10m", "resources.memory=1g").stdout.splitlines()
+    assert lines[2] == "  sbatch --nodes=1 --ntasks=1 --cpus-per-task=1 --mem=1024M --time=0-00:10:00"
     assert "jobs         3 for 10 points, in 1 array (of at most 1001), at most 2 in the queue at a time" in lines
     assert not sweeps.cluster.jobs()
 
