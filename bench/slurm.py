@@ -1,6 +1,6 @@
 """What Slurm sweeps cost beside a job array written by hand, side by side in one run on the Slurm that answers here.
 
-    python bench/slurm.py [--points 200] [--packed 200] [--seconds 0.2]
+    python bench/slurm.py [--points 200] [--packed 500] [--seconds 0.2]
 
 submit    `run -m backend=slurm --detach` of all points: the whole command, until the jobs are in the queue
 drain     the same points from the first submission to the end of the last one, against a hand-written job array of the
@@ -39,7 +39,7 @@ def main() -> int:
     """Measure and print; the exit code is 1 if a command fails or a point is missing."""
     parser = argparse.ArgumentParser(description="The cost of sweeps on Slurm.")
     parser.add_argument("--points", type=int, default=200, help="points of a sweep (default: %(default)s)")
-    parser.add_argument("--packed", type=int, default=200, help="short runs to be packed (default: %(default)s)")
+    parser.add_argument("--packed", type=int, default=500, help="short runs to be packed (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="work of a point (default: %(default)s)")
     args = parser.parse_args()
     # Not in /tmp by necessity, but where a node sees it: here node and we are one machine.
