@@ -117,6 +117,7 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
     import argparse
 
     from rompy_hydra.compose import hydra_keys
+    from rompy_hydra.verbs.job_flags import add_job_flags
 
     class Refuse(argparse.Action):
         """A flag of Hydra's that we do not honour ends with a sentence."""
@@ -136,9 +137,7 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
     add("--multirun", "-m", action="store_true", help="a sweep; with --cfg: show its points, run nothing")
     add("--dry-run", action="store_true", help="tell what would be run and made, and all that is wrong; write nothing")
     add("--from", dest="from_run", metavar="RUN", help="an earlier run once more, from its record; KEY=VALUE on top")
-    from rompy_hydra.verbs.sweep import add_emit_script
-
-    add_emit_script(parser)
+    add_job_flags(parser)
     add("--detach", action="store_true", help="of a sweep or a batch job: check it, start it, and return; it goes on")
     add(
         "--info",

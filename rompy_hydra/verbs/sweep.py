@@ -539,7 +539,9 @@ def resume(words: list[str], parser_of: Parser) -> int:
         action="store_true",
         help="inside a job: the rest goes into the queue all the same, not onto its nodes",
     )
-    add_emit_script(parser)
+    from rompy_hydra.verbs.job_flags import add_job_flags
+
+    add_job_flags(parser)
     args = parser.parse_intermixed_args(words)
     layout = SweepLayout(Path(args.sweep).absolute())
     description = read_description(layout)
@@ -574,30 +576,6 @@ def resume(words: list[str], parser_of: Parser) -> int:
         return drive.resume(state, lambda lines: _points_of_lines(planner, lines), watcher, again=again)
 
     return _drive(drive, start, detach=args.detach)
-
-
-def add_emit_script(parser: argparse.ArgumentParser) -> None:
-    """The flags for a job that drives a sweep inside its own allocation."""
-    from rompy_hydra.sweep.job_script import WRITERS
-
-    parser.add_argument(
-        "--emit-script",
-        choices=sorted(WRITERS),
-        metavar="KIND",
-        help=f"start nothing; print the script of a job ({', '.join(sorted(WRITERS))}) that runs it on its own nodes",
-    )
-    parser.add_argument("--nodes", type=_number, default=1, metavar="N", help="with --emit-script: nodes of the job")
-    parser.add_argument(
-        "--cpus-per-node", type=_number, metavar="N", help="with --emit-script: CPUs of a node (else as the site says)"
-    )
-
-
-def _number(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"'{text}' is no whole number from 1")
-    return int(text)
 
 
 def _emit_script(layout: SweepLayout, args: argparse.Namespace) -> int:

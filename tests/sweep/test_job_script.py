@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rompy_hydra.errors import ConfigError
-from rompy_hydra.sweep.job_script import Request, estimated_time_s, script
+from rompy_hydra.sweep.job_script import WRITERS, Request, estimated_time_s, script
+from rompy_hydra.verbs.job_flags import KINDS
 
 REQUEST = Request(
     name="sweep 2026/01",
@@ -61,3 +62,7 @@ def test_a_queue_that_is_no_word_is_refused() -> None:
 def test_the_time_is_what_the_points_need_on_so_many_cpus() -> None:
     assert estimated_time_s(None, 4, None) is None
     assert estimated_time_s(3600, 4, 600) == 900 + 600 + 120
+
+
+def test_the_flag_names_every_kind_of_script() -> None:
+    assert list(KINDS) == sorted(WRITERS)
