@@ -153,7 +153,7 @@ class Reader:
             wall_s=end.get("wall"),
             cpu_s=end.get("cpu"),
             peak_bytes=end.get("mem"),
-            reason=str(view.reasons.get(number) or history.reasons.get(number, "")),
+            reason=str(history.reasons.get(number, "")),
             cost=history.cost(number, line),
         )
         if point.state not in ("queued", "waiting", "invalid"):
