@@ -1,4 +1,4 @@
-"""What `explain`, `sources` and `diff` have in common: the flags that say what is composed, how places are shown."""
+"""What `run`, `explain`, `sources` and `diff` share: the flags that say what is composed, how places are shown."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 _LONGEST_VALUE = 100
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of `run` that say where configuration comes from, and `--json`."""
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where configuration comes from."""
     add = parser.add_argument
     add("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository; may be repeated")
     add("--config-path", "-cp", metavar="DIR", help="a config repository that comes before those")
-    add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
     add("--rev", metavar="REV", help="your repositories as they are at a tag, branch or commit of theirs")
-    add("--json", action="store_true", help="the same as JSON")
+    add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Those, and `--json`."""
+    add_source_flags(parser)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def sources_of(args: argparse.Namespace) -> Sources:

@@ -38,10 +38,10 @@ def run(words: list[str], parser_of: Parser) -> int:
         return complete(args.overrides)
     from pathlib import Path
 
-    from rompy_hydra.compose.sources import find_sources
     from rompy_hydra.record import provenance
+    from rompy_hydra.verbs.composing import sources_of
 
-    sources = find_sources(args.config_dir, config_path=args.config_path, revision=args.rev)
+    sources = sources_of(args)
     if args.from_run is not None:
         from rompy_hydra.verbs.reproduce import run_again
 
@@ -117,6 +117,7 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
     import argparse
 
     from rompy_hydra.compose import hydra_keys
+    from rompy_hydra.verbs.composing import add_source_flags
     from rompy_hydra.verbs.job_flags import add_job_flags
 
     class Refuse(argparse.Action):
@@ -148,10 +149,7 @@ def _run_parser(parser_of: Parser) -> argparse.ArgumentParser:
         metavar="WHAT",
         help=f"how the configuration comes about: {', '.join(_INFO)}",
     )
-    add("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="a config repository; may be repeated")
-    add("--config-path", "-cp", metavar="DIR", help="a config repository that comes before those")
-    add("--rev", metavar="REV", help="your repositories as they are at a tag, branch or commit of theirs")
-    add("--config-name", "-cn", default="config", metavar="NAME", help="the root configuration")
+    add_source_flags(parser)
     add("--shell-completion", "-sc", action="store_true", help="install=bash (zsh, fish), uninstall=, query=")
     add("--version", action="version", version=f"rompy-hydra {__version__}", help="the version")
     for word in hydra_keys.FLAGS:
